@@ -1,0 +1,5 @@
+"""`python -m denoise_cli` is `denoise`."""
+
+from .cli import main
+
+main()

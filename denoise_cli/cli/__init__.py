@@ -1,0 +1,130 @@
+"""The command line: `denoise INPUT...` and its subcommands."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+from copy import copy
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from ..errors import DenoiseError
+from . import catalog, evaluate, run, train
+
+DEFAULT = "run"  # the hidden command that `denoise INPUT...` stands for
+
+
+class DefaultGroup(TyperGroup):
+    """A group whose default command needs no name: `denoise photo.png`.
+
+    The first argument decides: the name of a subcommand starts that, anything else is the default
+    command's. A file that is called like a subcommand is given as ``./train``.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args:
+            typer.echo(ctx.get_help())
+            raise typer.Exit(2)
+        if args[0] not in self.commands:
+            own = {option for param in self.get_params(ctx) for option in param.opts}
+            wanted = [arg for arg in args if arg in own]
+            args = wanted or [DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return ["INPUT... [OPTIONS]  |  COMMAND [ARGS]..."]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        # One page for all: the default command's options, then the subcommands.
+        page = copy(self)
+        page.params = [*self.commands[DEFAULT].params, *self.params]
+        super(DefaultGroup, page).format_help(ctx, formatter)
+
+
+app = typer.Typer(
+    name="denoise",
+    cls=DefaultGroup,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from .. import __version__
+
+        typer.echo(f"denoise {__version__}")
+        raise typer.Exit
+
+
+def _help(command: Callable[..., None]) -> str:
+    """The docstring with a line a paragraph: the terminal's width decides where it breaks."""
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+@app.callback(help=_help(run.run))
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    pass
+
+
+app.command(DEFAULT, hidden=True, help=_help(run.run))(run.run)
+for _name, _command in (
+    ("train", train.train),
+    ("evaluate", evaluate.evaluate),
+    ("methods", catalog.methods),
+    ("info", catalog.info),
+):
+    app.command(_name, help=_help(_command))(_command)
+app.add_typer(catalog.weights, name="weights")
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line with `args` (default: those of the process); exits with its code.
+
+    0: all done; 1: an input failed; 2: wrong usage, nothing done; 130: interrupted.
+    """
+    args = sys.argv[1:] if args is None else args
+    debug = "--debug" in args
+    if not debug:
+        _silence_libraries()
+    try:
+        code = app(args=args, prog_name="denoise", standalone_mode=False)
+    except DenoiseError as error:
+        code = _complain(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        code = 130
+    except Exception as error:
+        # The parser's own errors are typer's or click's classes, as the version of typer goes.
+        if hasattr(error, "format_message"):
+            hint = "see denoise --help"
+            code = _complain(f"{error.format_message().rstrip('.')}; {hint}", 2)
+        elif debug:
+            raise
+        else:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            code = _complain(f"internal error: {reason}; run with --debug for the traceback", 1)
+    sys.exit(code or 0)
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"denoise: {message}", file=sys.stderr)
+    return code
+
+
+def _silence_libraries() -> None:
+    """Keep warnings that are not ours off stderr: a file has one line there, or none."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    logging.getLogger().addHandler(logging.NullHandler())

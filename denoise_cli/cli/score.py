@@ -1,0 +1,70 @@
+"""PSNR and SSIM of images as files hold them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UnreadableImage
+from ..image import Image, to_planes
+from ..io import read
+from ..metrics import SSIM_WINDOW, psnr, ssim, unit
+from ..normalize import Scale
+
+
+def pictures(samples: np.ndarray, axes: str) -> np.ndarray:
+    """Planes as float32 pictures (N, Y, X, C), C 1 or 3, without alpha; integers on 0..1."""
+    planes, _ = to_planes(unit(samples), axes)
+    return np.moveaxis(planes, 1, -1).astype(np.float32)
+
+
+def read_reference(path: Path, like: Image) -> np.ndarray:
+    """The clean pictures at `path`, which must match those of `like`.
+
+    Raises
+    ------
+    UnreadableImage
+        If it cannot be read or has another size.
+    """
+    image = read(path)
+    clean = pictures(image.samples, image.axes)
+    wanted = pictures(like.samples, like.axes).shape
+    if clean.shape != wanted:
+        raise UnreadableImage(
+            f"{path}: is {_size(clean.shape)}, the noisy image {_size(wanted)}; "
+            "a clean image must have the same size and colors"
+        )
+    return clean
+
+
+def scores(clean: np.ndarray, samples: np.ndarray, axes: str) -> tuple[float, float]:
+    """(PSNR, SSIM) of `samples` against the pictures `clean`, each the mean over the planes.
+
+    SSIM is NaN for pictures smaller than its window.
+    """
+    pairs = list(zip(clean, pictures(samples, axes), strict=True))
+    fits = min(clean.shape[1:3]) >= SSIM_WINDOW
+    return (
+        float(np.mean([psnr(a, b) for a, b in pairs])),
+        float(np.mean([ssim(a, b) for a, b in pairs])) if fits else math.nan,
+    )
+
+
+def network_scale(image: Image) -> Callable[[np.ndarray], np.ndarray]:
+    """The map from `pictures` of `image` to the 0..1 on which its network sees it.
+
+    They differ for files that use few bits of their type, such as 12 bits in 16.
+    """
+    scale = Scale.of(to_planes(image.samples, image.axes)[0])
+    kind = image.samples.dtype
+    peak = np.iinfo(kind).max if kind.kind in "iu" else 1
+    return lambda picture: scale.forward(picture * np.float64(peak))
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    planes, rows, columns, channels = shape
+    colors = "gray" if channels == 1 else "color"
+    return f"{columns}x{rows} {colors}" + (f" in {planes} planes" if planes > 1 else "")

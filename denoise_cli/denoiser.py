@@ -1,0 +1,301 @@
+"""A denoiser: built once, called for many pictures. The command line is a loop around it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from . import checkpoints, device as devices, methods
+from .errors import CheckpointError, UsageError
+from .image import default_axes, to_planes
+from .methods.base import Adaptation, Predictor
+from .normalize import Scale, to_dtype
+from .tile import padded, tiled
+
+Progress = Callable[[str, int, int], None]  # (phase, done, total)
+
+# Whole pictures up to this side are predicted at once, larger ones in tiles of TILE.
+WHOLE_SIDE = 1024
+TILE = 768
+
+
+class TraceSink(Protocol):
+    """Takes the state of an adaptation after each step; see `denoise_cli.trace.Trace`."""
+
+    def region(self, shape: tuple[int, int]) -> tuple[slice, slice]:
+        """The part of a picture of `shape` (Y, X) that is traced."""
+
+    def record(
+        self,
+        step: int,
+        denoised: np.ndarray,
+        reconstruction: np.ndarray | None,
+        **numbers: float | None,
+    ) -> None:
+        """Pictures are float (Y, X, C) on 0..1."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A denoised picture and how it came about.
+
+    Attributes
+    ----------
+    samples : ndarray
+        Same shape and dtype as the input.
+    steps, kept_step : int
+        Gradient steps taken, and the one whose weights were used (0 = unadapted).
+    gain_db : float or None
+        Gain in PSNR by the adaptation, predicted without a clean picture.
+    reason : str
+        Why that step was kept, in one line.
+    warning : str or None
+        What the user should know, in one line.
+    seconds, seconds_adapt : float
+        Whole time, and the adaptation's part of it.
+    """
+
+    samples: np.ndarray
+    steps: int
+    kept_step: int
+    gain_db: float | None
+    reason: str
+    warning: str | None
+    seconds: float
+    seconds_adapt: float
+
+
+class Denoiser:
+    """Denoises arrays with one network, method and setting.
+
+    Parameters
+    ----------
+    method : str
+        A name of `denoise_cli.methods.METHODS`.
+    weights : str or path, optional
+        A checkpoint's name or ``.safetensors`` file; by default the method's own.
+    steps : int, optional
+        Adaptation steps; by default the method's.
+    options : mapping, optional
+        Further options of the method, by name.
+    device, precision : str
+        ``auto``, or as on the command line.
+    tile : int or "auto"
+        Side of the tiles predicted at a time; 0 for the whole picture at once.
+    overlap : int
+        What neighboring tiles share at least, in pixels.
+    seed : int
+        Of everything random; every call starts from it.
+    strength : float
+        0 gives the input back, 1 the denoised picture, in between a blend.
+
+    Raises
+    ------
+    UsageError
+        If an argument is unknown or out of range.
+    CheckpointError
+        If the weights cannot be loaded or do not support the method.
+    """
+
+    def __init__(
+        self,
+        method: str = "ttt-mim",
+        *,
+        weights: str | None = None,
+        steps: int | None = None,
+        options: Mapping[str, Any] | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        tile: int | str = "auto",
+        overlap: int = 64,
+        seed: int = 0,
+        strength: float = 1.0,
+    ) -> None:
+        options = dict(options or {})
+        if steps is not None:
+            options["steps"] = steps
+        self.method = method
+        self.method_options = methods.load_method(method, options)
+        self.tile, self.overlap = _tile(tile), _at_least_zero("overlap", overlap)
+        if self.tile and self.overlap >= self.tile:
+            raise UsageError(f"overlap {overlap} must be smaller than tile {tile}")
+        if not 0 <= strength <= 1:
+            raise UsageError(f"strength must be between 0 and 1, not {strength}")
+        self.seed, self.strength = _at_least_zero("seed", seed), strength
+        self._device = devices.resolve(device, precision)
+        self.device, self.precision = self._device.name, self._device.precision
+        checkpoint = checkpoints.load(weights or checkpoints.default_for(method))
+        _check_support(checkpoint, method)
+        self.weights = checkpoint.name
+        self._standardization = checkpoint.standardization
+        self._network = checkpoint.network.to(  # type: ignore[call-overload]
+            self._device.torch, memory_format=torch.channels_last
+        )
+
+    def __call__(self, samples: np.ndarray, axes: str | None = None) -> np.ndarray:
+        """Denoise `samples`; the result has the same shape and dtype.
+
+        Parameters
+        ----------
+        samples : ndarray
+            Integers or floats of any range.
+        axes : str, optional
+            A letter for each axis: Y X, S (color samples), C (channels), Z, T. By default 2-D
+            arrays are ``YX`` and 3-D arrays with up to 4 samples last ``YXS``.
+
+        Raises
+        ------
+        UsageError
+            If the axes do not fit the array, or it holds NaN or infinite values.
+        """
+        return self.run(samples, axes).samples
+
+    def run(
+        self,
+        samples: np.ndarray,
+        axes: str | None = None,
+        *,
+        progress: Progress | None = None,
+        trace: TraceSink | None = None,
+    ) -> Result:
+        """Denoise `samples` and say how; see `__call__`."""
+        started = time.perf_counter()
+        planes, from_planes = to_planes(samples, axes or default_axes(samples))
+        if planes.dtype.kind == "f" and not np.isfinite(planes).all():
+            raise UsageError("the picture holds NaN or infinite values; replace them first")
+        scale = Scale.of(planes)
+        noisy = scale.forward(planes)
+        observer = _Observer(self, noisy, progress, trace)
+        with self._device.autocast():
+            adaptation = self._adapt(noisy, observer)
+            adapted = time.perf_counter()
+            denoised = self._predict(adaptation.predict, noisy, progress)
+        denoised = noisy + self.strength * (denoised - noisy) if self.strength < 1 else denoised
+        result = from_planes(to_dtype(scale.inverse(denoised), samples.dtype))
+        return Result(
+            samples=result,
+            steps=adaptation.steps,
+            kept_step=adaptation.kept_step,
+            gain_db=adaptation.gain_db,
+            reason=adaptation.reason,
+            warning=adaptation.warning,
+            seconds=time.perf_counter() - started,
+            seconds_adapt=adapted - started,
+        )
+
+    def _adapt(self, noisy: np.ndarray, observer: _Observer) -> Adaptation:
+        generator = torch.Generator(device=self._device.torch).manual_seed(self.seed)
+        adaptation: Adaptation = self.method_options.adapt(
+            self._network, self._to_network(noisy), generator=generator, observer=observer
+        )
+        return adaptation
+
+    def _predict(
+        self, predict: Predictor, noisy: np.ndarray, progress: Progress | None = None
+    ) -> np.ndarray:
+        """All planes (N, C, Y, X) on the scale of 0..1, tile by tile."""
+        tile = self.tile
+        if tile is None:
+            tile = TILE if max(noisy.shape[-2:]) > WHOLE_SIDE else 0
+        result = np.empty_like(noisy)
+        for index, plane in enumerate(noisy):
+
+            def report(done: int, total: int, before: int = index) -> None:
+                if progress:
+                    progress("predict", before * total + done, len(noisy) * total)
+
+            result[index] = tiled(
+                lambda part: self._predict_part(predict, part),
+                plane,
+                tile=tile,
+                overlap=self.overlap,
+                progress=report,
+            )
+        return result
+
+    def _predict_part(self, predict: Predictor, part: np.ndarray) -> np.ndarray:
+        def run(plane: np.ndarray) -> np.ndarray:
+            with torch.no_grad():
+                result = predict(self._to_network(plane[None])).float()
+            result = self._standardization.inverse(result)[0].cpu().numpy()
+            # A gray plane went in three times; what comes back is averaged.
+            return result if len(plane) == 3 else result.mean(axis=0, keepdims=True)
+
+        network = self._network
+        return padded(run, part, multiple_of=network.multiple_of, minimum=network.minimum)
+
+    def _to_network(self, planes: np.ndarray) -> Tensor:
+        pictures = torch.from_numpy(np.ascontiguousarray(planes)).to(self._device.torch)
+        pictures = pictures.expand(-1, 3, -1, -1)
+        pictures = self._standardization.forward(pictures)
+        return pictures.contiguous(memory_format=torch.channels_last)
+
+
+def denoise(
+    samples: np.ndarray, method: str = "ttt-mim", *, axes: str | None = None, **options: Any
+) -> np.ndarray:
+    """Denoise one array; build a `Denoiser` to denoise many.
+
+    `options` are those of `Denoiser`; the result equals the command line's, byte for byte.
+    """
+    return Denoiser(method, **options)(samples, axes)
+
+
+class _Observer:
+    """Shows an adaptation to whoever asked: progress, and the trace of the first plane."""
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        noisy: np.ndarray,
+        progress: Progress | None,
+        trace: TraceSink | None,
+    ) -> None:
+        self._denoiser, self._report, self._trace = denoiser, progress, trace
+        if trace:
+            rows, columns = trace.region((noisy.shape[-2], noisy.shape[-1]))
+            self._part = noisy[:1, :, rows, columns]
+
+    def progress(self, done: int, total: int) -> None:
+        if self._report:
+            self._report("adapt", done, total)
+
+    def step(
+        self, step: int, predict: Predictor, reconstruct: Predictor | None, **numbers: float | None
+    ) -> None:
+        if self._trace:
+            denoised = self._picture(predict)
+            reconstruction = self._picture(reconstruct) if reconstruct else None
+            self._trace.record(step, denoised, reconstruction, **numbers)
+
+    def _picture(self, predict: Predictor) -> np.ndarray:
+        return np.moveaxis(self._denoiser._predict(predict, self._part)[0], 0, -1)
+
+
+def _check_support(checkpoint: checkpoints.Checkpoint, method: str) -> None:
+    if method not in checkpoint.supports:
+        fitting = [n for n in checkpoints.names() if method in checkpoints.info(n)["supports"]]
+        raise CheckpointError(
+            f"weights {checkpoint.name!r} do not support the method {method!r}; "
+            f"fitting are {', '.join(fitting) or 'none'}"
+        )
+
+
+def _tile(tile: int | str) -> int | None:
+    if tile == "auto":
+        return None
+    if not str(tile).isdigit() or 0 < int(tile) < 64:
+        raise UsageError(f"tile must be auto, 0 (no tiles) or 64 and more, not {tile!r}")
+    return int(tile)
+
+
+def _at_least_zero(name: str, value: int) -> int:
+    if value < 0:
+        raise UsageError(f"{name} must be 0 or more, not {value}")
+    return value

@@ -1,0 +1,96 @@
+"""Where and how precisely a network runs: decided in this one place."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .errors import DeviceError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class Device:
+    """A torch device and the precision of the network's arithmetic there."""
+
+    name: str
+    precision: str
+
+    @property
+    def torch(self) -> torch.device:
+        """The device as torch knows it."""
+        import torch
+
+        return torch.device(self.name)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context in which the network runs; weights stay in fp32."""
+        import torch
+
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
+        kind = self.torch.type
+        # The cache of cast weights lives as long as the context, so that weights which an adaptation
+        # changes inside it would go on being used as they were.
+        return torch.autocast(
+            kind, dtype=dtype or torch.bfloat16, enabled=dtype is not None, cache_enabled=False
+        )
+
+
+def resolve(device: str = "auto", precision: str = "auto") -> Device:
+    """The device called `device` (auto, cpu, cuda, cuda:N, mps) at `precision`.
+
+    Raises
+    ------
+    DeviceError
+        If the device is asked for and absent: there is no silent fall-back.
+    UsageError
+        If the name of the device or the precision is unknown.
+    """
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}; known are {', '.join(PRECISIONS)}")
+    name = _available() if device == "auto" else _checked(device)
+    return Device(name, _best_precision(name) if precision == "auto" else precision)
+
+
+def _available() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _checked(device: str) -> str:
+    import torch
+
+    kind, colon, index = device.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (colon and not index.isdigit()):
+        raise UsageError(f"unknown device {device!r}; known are auto, cpu, cuda, cuda:N, mps")
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(index or 0) >= count:
+            raise DeviceError(
+                f"device {device!r} was asked for but torch sees {count} CUDA devices here; "
+                "use --device cpu or install a CUDA build of torch"
+            )
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("device 'mps' was asked for but is absent here; use --device cpu")
+    return "cpu" if kind == "cpu" else device
+
+
+def _best_precision(name: str) -> str:
+    import torch
+
+    if name.startswith("cuda"):
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if name == "cpu":
+        # Without hardware for it, bf16 on a CPU is emulated and slower than fp32.
+        capable = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+        if any(getattr(torch.cpu, probe, lambda: False)() for probe in capable):
+            return "bf16"
+    return "fp32"

@@ -1,0 +1,34 @@
+"""Masks: 1 = visible, 0 = hidden; `mask_ratio` is the hidden fraction."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def patch_mask(
+    count: int,
+    size: tuple[int, int],
+    mask_ratio: float,
+    patch: int,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Hide square cells of `patch` pixels, the same number in each of `count` masks.
+
+    The grid is rounded up and cropped, so that any size works; ``ceil(mask_ratio * cells)`` cells
+    are chosen without replacement (TTT-MIM's scheme, after SimMIM, Xie et al., CVPR 2022).
+
+    Returns
+    -------
+    Tensor (count, 1, Y, X), float, on the generator's device.
+    """
+    rows, columns = math.ceil(size[0] / patch), math.ceil(size[1] / patch)
+    cells = rows * columns
+    device = generator.device if generator is not None else None
+    order = torch.rand(count, cells, generator=generator, device=device).argsort(dim=1)
+    hidden = math.ceil(round(mask_ratio * cells, 6))
+    mask = (order >= hidden).to(torch.float32).reshape(count, 1, rows, columns)
+    return F.interpolate(mask, scale_factor=patch, mode="nearest")[..., : size[0], : size[1]]

@@ -1,0 +1,98 @@
+"""What a method is: it turns a network and one noisy picture into a predictor for that picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UsageError
+
+Predictor = Callable[[Tensor], Tensor]  # (N, C, Y, X) -> (N, C, Y, X), normalized
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What a method made of a network for one picture.
+
+    Attributes
+    ----------
+    predict : callable
+        (N, C, Y, X) -> (N, C, Y, X), normalized; the sides are multiples the network can take.
+    steps : int
+        Gradient steps taken.
+    kept_step : int
+        The step whose weights `predict` uses; 0 = the checkpoint's own.
+    gain_db : float or None
+        Gain in PSNR over the unadapted network, predicted from the noisy picture alone.
+    reason : str
+        One line: why this step was kept.
+    warning : str or None
+        One line for the user, if something could not be done.
+    """
+
+    predict: Predictor
+    steps: int = 0
+    kept_step: int = 0
+    gain_db: float | None = None
+    reason: str = "the pretrained network alone"
+    warning: str | None = None
+
+
+class Observer(Protocol):
+    """Follows an adaptation: progress, and each step's network for a trace."""
+
+    def progress(self, done: int, total: int) -> None:
+        """`done` of `total` steps are taken."""
+
+    def step(
+        self, step: int, predict: Predictor, reconstruct: Predictor | None, **numbers: float | None
+    ) -> None:
+        """The state after `step` (0 = unadapted) with its losses and score."""
+
+
+class Method(Protocol):
+    """A way to adapt. Methods are frozen dataclasses; their fields are their options."""
+
+    def adapt(
+        self, network: nn.Module, noisy: Tensor, *, generator: torch.Generator, observer: Observer
+    ) -> Adaptation:
+        """Adapt to `noisy` (N, C, Y, X), normalized; `network` is left as it was found."""
+
+
+def option(default: Any, help: str) -> Any:
+    """A dataclass field that is an option of the method."""
+    return field(default=default, metadata={"help": help})
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise `UsageError` with `message` unless `condition` holds."""
+    if not condition:
+        raise UsageError(message)
+
+
+def random_crop(pictures: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """A random window (1, C, size, size) of one of `pictures` (N, C, Y, X), or all of a small one."""
+
+    def draw(count: int) -> int:
+        return int(torch.randint(count, (), generator=generator, device=generator.device))
+
+    n = draw(len(pictures))
+    rows, columns = pictures.shape[-2:]
+    y, x = draw(max(rows - size, 0) + 1), draw(max(columns - size, 0) + 1)
+    return pictures[n : n + 1, :, y : y + size, x : x + size]
+
+
+@dataclass(frozen=True)
+class Plain:
+    """The pretrained network as it is, without adaptation."""
+
+    def adapt(
+        self, network: nn.Module, noisy: Tensor, *, generator: torch.Generator, observer: Observer
+    ) -> Adaptation:
+        """Return the network itself."""
+        observer.step(0, network, None)
+        return Adaptation(network)

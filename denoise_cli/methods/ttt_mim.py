@@ -1,0 +1,147 @@
+"""TTT-MIM: test-time training with masked image modeling."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from ..masking import patch_mask
+from ..objectives import masked_l1
+from ..validation import RiskEstimate
+from .base import Adaptation, Observer, option, random_crop, require
+
+# Gradients of a mean over a picture are tiny; AdamW ignores the factor, half precision does not.
+GRADIENT_SCALE = 1024.0
+SMALLEST_SIDE = 64
+MINIMUM_GAIN_DB = 0.1
+
+
+@dataclass(frozen=True)
+class TTTMIM:
+    """Train the network for a few steps to fill in hidden cells of the noisy picture.
+
+    Mansour et al., "TTT-MIM: Test-Time Training with Masked Image Modeling for Denoising
+    Distribution Shifts", ECCV 2024, eq. 3, 5 and 6: the auxiliary head reconstructs the hidden
+    cells, and the main head follows its reconstruction there (the gradient does not flow back
+    through it). As in the paper, a fresh mask is drawn for each step; the authors' code draws one
+    for all steps, weights both losses alike and has its learning rate, mask ratio and patch chosen
+    by hand for each data set. Here one setting serves every picture, large pictures are learned
+    from random crops, and which step's weights are kept, the unadapted ones among them, is decided
+    by an estimate of the error that needs no clean picture (see `denoise_cli.validation`).
+    """
+
+    steps: int = option(8, "gradient steps at most")
+    lr: float = option(5e-5, "AdamW learning rate")
+    mask_ratio: float = option(0.4, "fraction of the cells hidden in each step")
+    mask_patch: int = option(4, "side of a cell, in pixels")
+    alpha: float = option(1.0, "weight of the pseudo-denoising loss")
+    crop: int = option(256, "side of the random crop a step learns from, in pixels")
+    validate: bool = option(True, "keep the step whose estimated error is least, not the last")
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 0, f"steps must be 0 or more, not {self.steps}")
+        require(self.lr > 0, f"lr must be above 0, not {self.lr}")
+        require(0 < self.mask_ratio < 1, f"mask_ratio must be between 0 and 1, not {self.mask_ratio}")
+        require(self.mask_patch >= 1, f"mask_patch must be 1 or more, not {self.mask_patch}")
+        require(self.alpha >= 0, f"alpha must be 0 or more, not {self.alpha}")
+        require(self.crop >= SMALLEST_SIDE, f"crop must be {SMALLEST_SIDE} or more, not {self.crop}")
+
+    def adapt(
+        self, network: nn.Module, noisy: Tensor, *, generator: torch.Generator, observer: Observer
+    ) -> Adaptation:
+        """Adapt a copy of `network` to `noisy` (N, C, Y, X), normalized."""
+        if min(noisy.shape[-2:]) < SMALLEST_SIDE:
+            observer.step(0, network, None)
+            return Adaptation(
+                network,
+                warning=f"too small to adapt to (a side under {SMALLEST_SIDE} pixels); "
+                "the pretrained network alone was used",
+            )
+        multiple = network.multiple_of
+        size = min(self.crop, *noisy.shape[-2:]) // multiple * multiple
+        adapted = copy.deepcopy(network).train()
+        optimizer = torch.optim.AdamW(adapted.parameters(), lr=self.lr, weight_decay=0.0)
+        candidates = _Candidates(random_crop(noisy, size, generator), generator, self.validate)
+        candidates.add(adapted)
+        mask = self._mask(noisy, size, generator)
+        observer.step(0, adapted, partial(_reconstruct, adapted, mask), **candidates.numbers())
+        for step in range(1, self.steps + 1):
+            crop = random_crop(noisy, size, generator)
+            mask = self._mask(noisy, size, generator)
+            losses = self._step(adapted, optimizer, crop, mask)
+            candidates.add(adapted)
+            reconstruct = partial(_reconstruct, adapted, mask)
+            observer.step(step, adapted, reconstruct, **losses, **candidates.numbers())
+            observer.progress(step, self.steps)
+            if candidates.hopeless():
+                observer.progress(self.steps, self.steps)
+                break
+        return candidates.best(adapted.eval())
+
+    def _mask(self, noisy: Tensor, size: int, generator: torch.Generator) -> Tensor:
+        return patch_mask(1, (size, size), self.mask_ratio, self.mask_patch, generator)
+
+    def _step(
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, crop: Tensor, mask: Tensor
+    ) -> dict[str, float]:
+        denoised, reconstruction = network.joint(crop, crop, mask)
+        reconstruct_loss = masked_l1(reconstruction, crop, mask)
+        denoise_loss = masked_l1(denoised, reconstruction.detach(), mask)
+        optimizer.zero_grad(set_to_none=True)
+        (GRADIENT_SCALE * (reconstruct_loss + self.alpha * denoise_loss)).backward()
+        optimizer.step()
+        return {"loss_reconstruct": reconstruct_loss.item(), "loss_denoise": denoise_loss.item()}
+
+
+class _Candidates:
+    """The weights after each step with their estimated errors; step 0 is always one of them."""
+
+    def __init__(self, crop: Tensor, generator: torch.Generator, validate: bool) -> None:
+        self.risk = RiskEstimate(crop, generator) if validate else None
+        self.errors: list[float] = []
+        self.states: list[dict[str, Tensor]] = []
+
+    def add(self, network: nn.Module) -> None:
+        self.errors.append(self.risk(network) if self.risk else math.nan)
+        self.states.append({k: v.detach().clone() for k, v in network.state_dict().items()})
+
+    def numbers(self) -> dict[str, float | None]:
+        gain = self._gain(len(self.errors) - 1)
+        return {"estimated_mse": self.errors[-1], "estimated_gain_db": gain} if self.risk else {}
+
+    def hopeless(self) -> bool:
+        """The first two steps both made it worse: the network knows this noise already."""
+        return len(self.errors) == 3 and all(self._gain(k) < 0 for k in (1, 2))
+
+    def _gain(self, step: int) -> float:
+        assert self.risk is not None
+        # An estimate can come out negative; an error below 1 % of the noise is not told apart.
+        floor = 0.01 * self.risk.variance + 1e-12
+        return 10 * math.log10(max(self.errors[0], floor) / max(self.errors[step], floor))
+
+    def best(self, network: nn.Module) -> Adaptation:
+        taken = len(self.states) - 1
+        if self.risk is None:
+            return Adaptation(network, taken, taken, None, f"all {taken} steps, not validated")
+        gains = [self._gain(step) for step in range(taken + 1)]
+        kept = max(range(taken + 1), key=gains.__getitem__)
+        if gains[kept] < MINIMUM_GAIN_DB:
+            kept = 0
+        network.load_state_dict(self.states[kept])
+        if kept:
+            reason = f"step {kept} of {taken} has the least estimated error"
+        else:
+            reason = f"none of {taken} steps is estimated to improve on the unadapted network"
+        return Adaptation(network, taken, kept, gains[kept], reason)
+
+
+def _reconstruct(network: nn.Module, mask: Tensor, pictures: Tensor) -> Tensor:
+    whole = torch.ones(pictures.shape[0], 1, *pictures.shape[-2:], device=pictures.device)
+    rows, columns = (min(a, b) for a, b in zip(mask.shape[-2:], whole.shape[-2:], strict=True))
+    whole[..., :rows, :columns] = mask[..., :rows, :columns]
+    return network.reconstruct(pictures, whole)

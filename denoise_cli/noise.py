@@ -1,0 +1,305 @@
+"""Noise models: what `--noise SPEC` means, for training and for evaluation.
+
+A model turns clean pictures (N, C, Y, X) on 0..1 into noisy ones. A parameter given as a range
+``LOW-HIGH`` is drawn anew for each picture. Nothing is clipped or rounded unless a model says so.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .errors import UsageError
+
+
+class Noise(Protocol):
+    """A noise model."""
+
+    def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """Noisy pictures for `clean` (N, C, Y, X) on 0..1; same shape."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """A parameter that is drawn for each picture, uniformly or in the logarithm."""
+
+    low: float
+    high: float
+    logarithmic: bool = False
+
+    def draw(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """One value a picture, shaped to broadcast over `clean`."""
+        u = torch.rand(len(clean), 1, 1, 1, generator=generator, device=clean.device)
+        if self.logarithmic and self.low > 0:
+            return self.low * (self.high / self.low) ** u
+        return self.low + (self.high - self.low) * u
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """White Gaussian noise; SIGMA on the 0..255 scale."""
+
+    sigma: Range
+
+    def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        sigma = self.sigma.draw(clean, generator) / 255
+        return clean + sigma * _normal(clean, generator)
+
+
+@dataclass(frozen=True)
+class Poisson:
+    """Photon counting; PEAK is the mean count at white."""
+
+    peak: Range
+
+    def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        peak = self.peak.draw(clean, generator)
+        return torch.poisson(clean.clamp(min=0) * peak, generator=generator) / peak
+
+
+@dataclass(frozen=True)
+class PoissonGaussian:
+    """Shot and read noise: variance SHOT * x + READ with x on 0..1.
+
+    Foi et al., "Practical Poissonian-Gaussian noise modeling and fitting", TIP 2008.
+    """
+
+    shot: Range
+    read: Range
+
+    def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        shot, read = self.shot.draw(clean, generator), self.read.draw(clean, generator)
+        return clean + (shot * clean.clamp(min=0) + read).sqrt() * _normal(clean, generator)
+
+
+@dataclass(frozen=True)
+class Speckle:
+    """Multiplicative noise: x + x * n, n of variance VARIANCE."""
+
+    variance: Range
+
+    def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        scale = self.variance.draw(clean, generator).sqrt()
+        return clean + clean * scale * _normal(clean, generator)
+
+
+@dataclass(frozen=True)
+class SaltPepper:
+    """A fraction AMOUNT of the samples set to 0 or 1, half of them each."""
+
+    amount: Range
+
+    def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        amount = self.amount.draw(clean, generator)
+        u = torch.rand(clean.shape, generator=generator, device=clean.device)
+        noisy = torch.where(u < amount / 2, torch.zeros_like(clean), clean)
+        return torch.where(u > 1 - amount / 2, torch.ones_like(clean), noisy)
+
+
+@dataclass(frozen=True)
+class Correlated:
+    """Gaussian noise of SIGMA (0..255 scale), blurred to a correlation of WIDTH pixels."""
+
+    sigma: Range
+    width: Range = Range(0.5, 1.5)
+
+    def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        width = self.width.draw(clean, generator)
+        noise = _blur(_normal(clean, generator), width)
+        noise = noise / noise.std(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
+        return clean + self.sigma.draw(clean, generator) / 255 * noise
+
+
+@dataclass(frozen=True)
+class JPEG:
+    """Rounding to 8 bits and JPEG compression at QUALITY; for colour or gray pictures."""
+
+    quality: Range
+
+    def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        quality = self.quality.draw(clean, generator).flatten().tolist()
+        pictures = (clean.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
+        coded = [_jpeg(p.numpy(), round(q)) for p, q in zip(pictures, quality, strict=True)]
+        decoded = torch.from_numpy(np.stack(coded)).permute(0, 3, 1, 2)
+        return decoded.to(clean.device, clean.dtype) / 255
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Sensor noise as it looks after a camera's own processing.
+
+    sRGB -> linear light -> white-balance gains undone -> shot and read noise on a Bayer mosaic ->
+    bilinear demosaicing of the noise -> gains -> sRGB. The ranges of shot and read noise are those
+    of Brooks et al., "Unprocessing images for learned raw denoising", CVPR 2019, section 3.1.
+    Gray pictures skip the mosaic.
+    """
+
+    shot: Range = Range(1e-4, 0.03, logarithmic=True)
+
+    def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        count, channels = clean.shape[:2]
+        linear = clean.clamp(0, 1) ** 2.2
+        shot = self.shot.draw(clean, generator)
+        spread = torch.randn(count, 1, 1, 1, generator=generator, device=clean.device)
+        read = torch.exp(2.18 * shot.log() + 1.2 + 0.26 * spread)
+        gains = torch.ones(count, channels, 1, 1, device=clean.device)
+        if channels == 3:
+            u = torch.rand(count, 2, 1, 1, generator=generator, device=clean.device)
+            gains[:, ::2] = 1.2 + 1.2 * u
+        raw = linear / gains
+        noise = (shot * raw + read).sqrt() * _normal(clean, generator)
+        if channels == 3:
+            noise = _demosaic(noise)
+        return (linear + gains * noise).clamp(0, 1) ** (1 / 2.2)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Several models one after another, as in ``camera+jpeg:70-95``."""
+
+    models: tuple[Noise, ...]
+
+    def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        for model in self.models:
+            clean = model.sample(clean, generator)
+        return clean
+
+
+@dataclass(frozen=True)
+class Mix:
+    """One of several models for each picture, drawn by weight."""
+
+    models: tuple[Noise, ...]
+    weights: tuple[float, ...]
+
+    def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        weights = torch.tensor(self.weights, device=clean.device)
+        chosen = torch.multinomial(weights, len(clean), replacement=True, generator=generator)
+        noisy = torch.empty_like(clean)
+        for index, model in enumerate(self.models):
+            members = chosen == index
+            if members.any():
+                noisy[members] = model.sample(clean[members], generator)
+        return noisy
+
+
+_Builder = Callable[..., Noise]
+
+# name -> (how to build it from ranges, how the arguments are written)
+NOISES: dict[str, tuple[_Builder, str]] = {
+    "gaussian": (Gaussian, "SIGMA"),
+    "poisson": (Poisson, "PEAK"),
+    "poisson-gaussian": (PoissonGaussian, "SHOT,READ"),
+    "speckle": (Speckle, "VARIANCE"),
+    "salt-pepper": (SaltPepper, "AMOUNT"),
+    "correlated": (Correlated, "SIGMA[,WIDTH]"),
+    "jpeg": (JPEG, "QUALITY"),
+    "camera": (Camera, "[SHOT]"),
+}
+
+
+def parse(spec: str) -> Noise:
+    """The noise model a specification names.
+
+    ``gaussian:25``, ``gaussian:0-55``, ``poisson:5-50``, ``poisson-gaussian:0.01,0.0004``,
+    ``correlated:5-40,0.5-1.5``, ``camera``; ``A+B`` applies one after the other, and
+    ``mix:A*WEIGHT/B*WEIGHT`` draws one for each picture.
+
+    Raises
+    ------
+    UsageError
+        If a name is unknown or an argument is no number or range.
+    """
+    if spec.startswith("mix:"):
+        parts = [part.rpartition("*") for part in spec[4:].split("/")]
+        models = tuple(parse(name if star else weight) for name, star, weight in parts)
+        weights = tuple(_number(w, spec) if star else 1.0 for _, star, w in parts)
+        return Mix(models, weights)
+    if "+" in spec:
+        return Chain(tuple(parse(part) for part in spec.split("+")))
+    name, _, text = spec.partition(":")
+    if name not in NOISES:
+        known = ", ".join(f"{n}:{a}" for n, (_, a) in NOISES.items())
+        raise UsageError(f"unknown noise {spec!r}; known are {known}, A+B and mix:A*W/B*W")
+    builder, arguments = NOISES[name]
+    logarithmic = name == "camera"
+    ranges = [_range(part, spec, logarithmic) for part in text.split(",")] if text else []
+    try:
+        return builder(*ranges)
+    except TypeError:
+        raise UsageError(f"noise {spec!r} is not written {name}:{arguments}") from None
+
+
+def _number(text: str, spec: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise UsageError(f"noise {spec!r}: {text!r} is no number of 0 or more")
+    return value
+
+
+def _range(text: str, spec: str, logarithmic: bool) -> Range:
+    low, dash, high = text.partition("-")
+    if text.count("-") > 1 or "e-" in text:  # 1e-4 or 1e-4-3e-2
+        return _scientific_range(text, spec, logarithmic)
+    first = _number(low, spec)
+    return Range(first, _number(high, spec) if dash else first, logarithmic)
+
+
+def _scientific_range(text: str, spec: str, logarithmic: bool) -> Range:
+    for at, letter in enumerate(text):
+        if letter == "-" and at and text[at - 1] not in "eE":
+            low, high = _number(text[:at], spec), _number(text[at + 1 :], spec)
+            return Range(low, high, logarithmic)
+    return Range(_number(text, spec), _number(text, spec), logarithmic)
+
+
+def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+
+
+def _blur(pictures: Tensor, width: Tensor) -> Tensor:
+    """Blur each picture by a Gaussian of its own standard deviation, in pixels."""
+    count, channels, rows, columns = pictures.shape
+    reach = torch.arange(-4, 5, device=pictures.device, dtype=pictures.dtype)
+    kernel = torch.exp(-0.5 * (reach / width.reshape(-1, 1).clamp(min=0.05)) ** 2)
+    kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0)
+    flat = pictures.reshape(1, count * channels, rows, columns)
+    flat = F.pad(flat, (4, 4, 4, 4), mode="circular")
+    groups = count * channels
+    flat = F.conv2d(flat, kernel.reshape(groups, 1, 9, 1), groups=groups)
+    flat = F.conv2d(flat, kernel.reshape(groups, 1, 1, 9), groups=groups)
+    return flat.reshape(count, channels, rows, columns)
+
+
+def _demosaic(noise: Tensor) -> Tensor:
+    """What bilinear demosaicing of an RGGB mosaic makes of noise (N, 3, Y, X)."""
+    rows, columns = noise.shape[-2:]
+    y = torch.arange(rows, device=noise.device).reshape(-1, 1) % 2
+    x = torch.arange(columns, device=noise.device) % 2
+    sites = torch.stack([(y == 0) & (x == 0), y != x, (y == 1) & (x == 1)]).to(noise.dtype)
+    cross = noise.new_tensor([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 4
+    plus = noise.new_tensor([[0, 1, 0], [1, 4, 1], [0, 1, 0]]) / 4
+    kernel = torch.stack([cross, plus, cross]).unsqueeze(1)
+    padded = F.pad(noise * sites, (1, 1, 1, 1), mode="reflect")
+    return F.conv2d(padded, kernel, groups=3)
+
+
+def _jpeg(samples: np.ndarray, quality: int) -> np.ndarray:
+    from PIL import Image
+
+    gray = samples.shape[-1] == 1
+    buffer = io.BytesIO()
+    Image.fromarray(samples[..., 0] if gray else samples).save(buffer, "JPEG", quality=quality)
+    decoded = np.asarray(Image.open(buffer))
+    return decoded[..., None] if gray else decoded

@@ -1,0 +1,89 @@
+"""Between stored samples and what a network sees; each forward has its inverse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A linear map of stored samples to about 0..1; it never clips.
+
+    Integers keep their full range (8 bit by 255), but for a file that uses few bits of its type
+    (12 bit in 16, a dark exposure) the largest power of two minus one that holds it, so that the
+    network sees the contrast it was trained on. Float pictures inside 0..1 stay as they are;
+    others are mapped from their own range.
+    """
+
+    offset: float
+    gain: float
+
+    @classmethod
+    def of(cls, samples: np.ndarray) -> Scale:
+        """The scale for these samples (bool, integer or float; any shape)."""
+        kind = samples.dtype.kind
+        if kind not in "uif":
+            raise UsageError(
+                f"samples of type {samples.dtype} cannot be denoised; use integers or floats"
+            )
+        low, high = float(samples.min(initial=0)), float(samples.max(initial=0))
+        if kind == "f":
+            return cls._of_float(samples, low, high)
+        bits = max(int(high - low).bit_length(), 8)
+        return cls(low, float(min(2**bits - 1, np.iinfo(samples.dtype).max)))
+
+    @classmethod
+    def _of_float(cls, samples: np.ndarray, low: float, high: float) -> Scale:
+        # Noise added in float leaves 0..1 at both ends, so the bulk of the samples decides.
+        bulk_low, bulk_high = (float(v) for v in np.quantile(samples, (0.01, 0.99)))
+        if -0.5 <= bulk_low and 0.1 <= bulk_high <= 1.5:
+            return cls(0.0, 1.0)
+        if low == high:
+            return cls(0.0, abs(high) or 1.0)
+        offset = min(bulk_low, 0.0)
+        return cls(offset, max(bulk_high - offset, 1e-12))
+
+    def forward(self, samples: np.ndarray) -> np.ndarray:
+        """Stored samples -> float32 about 0..1."""
+        return ((samples.astype(np.float64) - self.offset) / self.gain).astype(np.float32)
+
+    def inverse(self, values: np.ndarray) -> np.ndarray:
+        """Float about 0..1 -> float64 in the units of the stored samples."""
+        return values.astype(np.float64) * self.gain + self.offset
+
+
+def to_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Round and clip once, at the very end; floats are only cast."""
+    if dtype.kind == "f":
+        return values.astype(dtype)
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)
+
+
+@dataclass(frozen=True)
+class Standardization:
+    """Per-channel mean and standard deviation that a checkpoint was trained with."""
+
+    mean: Sequence[float] = (0.0,)
+    std: Sequence[float] = (1.0,)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """(N, C, Y, X) on 0..1 -> what the network sees."""
+        return (pictures - self._like(self.mean, pictures)) / self._like(self.std, pictures)
+
+    def inverse(self, pictures: Tensor) -> Tensor:
+        """The exact inverse of `forward`."""
+        return pictures * self._like(self.std, pictures) + self._like(self.mean, pictures)
+
+    @staticmethod
+    def _like(values: Sequence[float], pictures: Tensor) -> Tensor:
+        return pictures.new_tensor(values).reshape(1, -1, 1, 1)

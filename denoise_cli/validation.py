@@ -1,0 +1,127 @@
+"""How good is a denoised picture? An estimate from the noisy picture alone.
+
+For noise n of zero mean, a picture y = x + n and a denoiser f,
+
+    E |f(y) - x|^2  =  E |y - f(y)|^2  -  E |n|^2  +  2 E <n, f(y) - x>
+
+and the last term is E <n, J n> to first order, J being the Jacobian of f. For white Gaussian noise
+of known sigma that is Stein's unbiased risk estimate (SURE) with the Monte-Carlo divergence of
+Ramani et al., TIP 2008. Here neither sigma nor whiteness is assumed: the probe is noise taken from
+the picture's own flat windows, put down elsewhere at the same brightness, so that it has the level,
+the signal dependence, the spatial and the color correlation of the noise that is really there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+WINDOW = 16
+BRIGHTNESS_BINS = 8
+FLAT_FRACTION = 0.15
+STEP = 0.3
+
+
+class RiskEstimate:
+    """Estimates the mean squared error of denoisers on one noisy picture.
+
+    Parameters
+    ----------
+    noisy : Tensor (1, C, Y, X)
+        As the network sees it; sides of at least 64.
+    generator : torch.Generator
+        Places the probe.
+
+    Attributes
+    ----------
+    variance : float
+        Mean variance of the noise, in the units of `noisy`.
+    """
+
+    def __init__(self, noisy: Tensor, generator: torch.Generator) -> None:
+        self.noisy = noisy
+        self.probe = flat_noise(noisy, generator)
+        self.variance = float(self.probe.square().mean())
+
+    def __call__(self, predict: Callable[[Tensor], Tensor]) -> float:
+        """The estimated mean squared error of `predict` (it can come out negative)."""
+        with torch.no_grad():
+            denoised = predict(self.noisy).float()
+            moved = predict(self.noisy + STEP * self.probe).float()
+        residual = (self.noisy - denoised).square().mean()
+        passed = (self.probe * (moved - denoised)).mean() / STEP
+        return float(residual + 2 * passed) - self.variance
+
+
+def flat_noise(noisy: Tensor, generator: torch.Generator) -> Tensor:
+    """Noise like that of `noisy` (1, C, Y, X), independent of it; same shape.
+
+    Every window gets the detrended samples of a flat window of about the same brightness, flipped
+    at random.
+    """
+    windows = _windows(noisy, WINDOW)  # (K, C, W, W)
+    residuals = _detrend(windows)
+    brightness = windows.mean(dim=(1, 2, 3))
+    spread = residuals.square().mean(dim=(1, 2, 3))
+    donors = _flat_donors(brightness, spread)
+
+    rows, columns = (math.ceil(n / WINDOW) for n in noisy.shape[-2:])
+    sites = F.adaptive_avg_pool2d(noisy.mean(1, keepdim=True), (rows, columns)).flatten()
+    chosen = _draw(sites, brightness[donors], donors, generator)
+    pieces = residuals[chosen]
+    flips = torch.rand(len(pieces), 3, 1, 1, 1, generator=generator, device=noisy.device) < 0.5
+    pieces = torch.where(flips[:, 0], pieces.flip(-1), pieces)
+    pieces = torch.where(flips[:, 1], pieces.flip(-2), pieces)
+    pieces = torch.where(flips[:, 2], -pieces, pieces)
+    count, channels = pieces.shape[:2]
+    field = F.fold(
+        pieces.reshape(1, count, -1).transpose(1, 2).contiguous(),
+        (rows * WINDOW, columns * WINDOW),
+        WINDOW,
+        stride=WINDOW,
+    )
+    assert field.shape[1] == channels
+    return field[..., : noisy.shape[-2], : noisy.shape[-1]]
+
+
+def _windows(picture: Tensor, size: int) -> Tensor:
+    unfolded = F.unfold(picture, size, stride=size // 2)[0].transpose(0, 1)
+    return unfolded.reshape(-1, picture.shape[1], size, size)
+
+
+def _detrend(windows: Tensor) -> Tensor:
+    """Subtract each window's least-squares plane."""
+    size = windows.shape[-1]
+    ramp = torch.linspace(-1, 1, size, device=windows.device)
+    ramp = ramp / ramp.square().mean().sqrt()
+    across, down = ramp.expand(size, size), ramp.reshape(-1, 1).expand(size, size)
+    result = windows - windows.mean(dim=(2, 3), keepdim=True)
+    for slope in (across, down):
+        result = result - (result * slope).mean(dim=(2, 3), keepdim=True) * slope
+    # Three of the window's degrees of freedom went into the plane.
+    return result * math.sqrt(size**2 / (size**2 - 3))
+
+
+def _flat_donors(brightness: Tensor, spread: Tensor) -> Tensor:
+    """Indices of the flattest windows of each brightness, sorted by brightness."""
+    # Clipped windows hold no noise; they must not pass for flat ones.
+    usable = (spread > 1e-3 * spread.median()).nonzero().flatten()
+    order = usable[brightness[usable].argsort()]
+    donors = []
+    for part in order.tensor_split(BRIGHTNESS_BINS):
+        keep = max(1, math.ceil(FLAT_FRACTION * len(part)))
+        donors.append(part[spread[part].argsort()[:keep]])
+    chosen = torch.cat(donors)
+    return chosen[brightness[chosen].argsort()]
+
+
+def _draw(sites: Tensor, brightness: Tensor, donors: Tensor, generator: torch.Generator) -> Tensor:
+    """For each site a random donor among those nearest in brightness."""
+    near = max(1, len(donors) // BRIGHTNESS_BINS)
+    nearest = (sites[:, None] - brightness[None]).abs().topk(near, dim=1, largest=False).indices
+    pick = torch.randint(near, (len(sites), 1), generator=generator, device=sites.device)
+    return donors[nearest.gather(1, pick).flatten()]

@@ -1,0 +1,115 @@
+"""Noise models: what they add is what their specification says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from denoise_cli import noise
+from denoise_cli.errors import UsageError
+
+
+def sample(spec: str, clean: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    return noise.parse(spec).sample(clean, torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("sigma", [5, 25, 70])
+def test_gaussian_has_its_sigma_and_is_not_clipped(sigma: int) -> None:
+    clean = torch.full((2, 3, 64, 64), 0.05)
+    added = sample(f"gaussian:{sigma}", clean) - clean
+    assert added.std().item() * 255 == pytest.approx(sigma, rel=0.02)
+    assert abs(added.mean().item()) < 0.01
+    assert sample("gaussian:70", clean).min() < 0
+
+
+def test_poisson_and_shot_noise_grow_with_the_signal() -> None:
+    dark, bright = torch.full((1, 1, 128, 128), 0.1), torch.full((1, 1, 128, 128), 0.9)
+    for value, picture in ((0.1, dark), (0.9, bright)):
+        counts = sample("poisson:20", picture)
+        assert counts.var().item() == pytest.approx(value / 20, rel=0.06)
+        shot = sample("poisson-gaussian:0.01,0.0004", picture) - picture
+        assert shot.var().item() == pytest.approx(0.01 * value + 0.0004, rel=0.06)
+        speckle = sample("speckle:0.04", picture) - picture
+        assert speckle.var().item() == pytest.approx(0.04 * value**2, rel=0.06)
+
+
+def test_salt_pepper_hits_its_share() -> None:
+    clean = torch.full((1, 3, 128, 128), 0.5)
+    noisy = sample("salt-pepper:0.05", clean)
+    assert (noisy != clean).float().mean().item() == pytest.approx(0.05, rel=0.1)
+    assert set(noisy.unique().tolist()) == {0.0, 0.5, 1.0}
+
+
+def test_correlated_noise_is_correlated_and_has_its_sigma() -> None:
+    clean = torch.zeros(2, 3, 128, 128)
+    added = sample("correlated:20,1", clean).numpy()
+    assert added.std() * 255 == pytest.approx(20, rel=0.02)
+    lag = (added[..., 1:] * added[..., :-1]).mean() / added.var()
+    assert lag > 0.6
+    white = sample("gaussian:20", clean).numpy()
+    assert abs((white[..., 1:] * white[..., :-1]).mean() / white.var()) < 0.02
+
+
+def test_camera_noise_is_correlated_between_pixels_and_stays_a_picture() -> None:
+    clean = torch.full((2, 3, 128, 128), 0.4)
+    noisy = sample("camera:0.01", clean)
+    assert noisy.min() >= 0
+    assert noisy.max() <= 1
+    added = (noisy - clean).numpy()
+    assert (added[..., 1:] * added[..., :-1]).mean() / added.var() > 0.2
+    assert sample("camera:0.01", clean[:, :1]).shape == clean[:, :1].shape
+
+
+def test_jpeg_makes_an_eight_bit_picture() -> None:
+    clean = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    coded = sample("jpeg:50", clean)
+    levels = coded * 255
+    assert torch.allclose(levels, levels.round(), atol=1e-3)
+    assert 0.01 < (coded - clean).std() < 0.3
+    assert sample("jpeg:50", clean[:, :1]).shape == (2, 1, 32, 32)
+
+
+def test_a_range_is_drawn_for_each_picture() -> None:
+    clean = torch.zeros(64, 1, 32, 32)
+    spread = sample("gaussian:0-50", clean).std(dim=(1, 2, 3)) * 255
+    assert spread.min() < 8
+    assert spread.max() > 42
+
+
+def test_chain_applies_one_after_the_other() -> None:
+    clean = torch.full((1, 3, 32, 32), 0.5)
+    chained = sample("gaussian:25+jpeg:90", clean)
+    assert 10 < (chained - clean).std().item() * 255 < 30
+    levels = chained * 255
+    assert torch.allclose(levels, levels.round(), atol=1e-3)
+
+
+def test_mix_draws_by_weight() -> None:
+    clean = torch.full((400, 1, 8, 8), 0.5)
+    noisy = sample("mix:gaussian:0*3/salt-pepper:1*1", clean)
+    untouched = (noisy == clean).flatten(1).all(dim=1).float().mean().item()
+    assert untouched == pytest.approx(0.75, abs=0.08)
+
+
+def test_same_seed_same_noise() -> None:
+    clean = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    spec = "mix:gaussian:0-55/camera+jpeg:60-95/poisson:5-50"
+    np.testing.assert_array_equal(sample(spec, clean, 3), sample(spec, clean, 3))
+    assert not np.array_equal(sample(spec, clean, 3), sample(spec, clean, 4))
+
+
+def test_scientific_ranges() -> None:
+    model = noise.parse("poisson-gaussian:1e-4-3e-2,1e-5")
+    assert isinstance(model, noise.PoissonGaussian)
+    assert (model.shot.low, model.shot.high) == (1e-4, 3e-2)
+    assert (model.read.low, model.read.high) == (1e-5, 1e-5)
+
+
+@pytest.mark.parametrize(
+    "spec", ["", "rain:5", "gaussian", "gaussian:", "gaussian:x", "gaussian:-5", "gaussian:1,2",
+             "mix:", "gaussian:nan", "jpeg:"],
+)  # fmt: skip
+def test_a_bad_specification_is_named(spec: str) -> None:
+    with pytest.raises(UsageError):
+        noise.parse(spec)

@@ -1,0 +1,73 @@
+"""Scales are inverted exactly and never clip."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from denoise_cli.errors import UsageError
+from denoise_cli.normalize import Scale, Standardization, to_dtype
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "uint32", "float32"])
+def test_round_trip_is_exact(dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        samples = rng.normal(0.5, 0.4, (40, 40)).astype(kind)
+    else:
+        limits = np.iinfo(kind)
+        samples = rng.integers(max(limits.min, -2000), min(limits.max, 70000), (40, 40)).astype(
+            kind
+        )
+    scale = Scale.of(samples)
+    back = to_dtype(scale.inverse(scale.forward(samples)), kind)
+    if kind.kind == "f":
+        np.testing.assert_allclose(back, samples, rtol=1e-6, atol=1e-6)
+    else:
+        np.testing.assert_array_equal(back, samples)
+
+
+def test_full_range_integers_are_scaled_by_their_type() -> None:
+    assert Scale.of(np.array([0, 255], np.uint8)) == Scale(0.0, 255.0)
+    assert Scale.of(np.array([3, 9], np.uint8)).gain == 255
+    assert Scale.of(np.array([0, 65535], np.uint16)).gain == 65535
+
+
+def test_twelve_bits_in_sixteen_use_the_whole_range() -> None:
+    samples = np.array([10, 4000], np.uint16)
+    assert Scale.of(samples).gain == 4095
+    assert Scale.of(samples).forward(samples).max() > 0.9
+
+
+def test_floats_on_unit_range_keep_their_scale_even_with_noise() -> None:
+    noisy = np.random.default_rng(0).normal(0.5, 0.3, (64, 64)).astype(np.float32)
+    assert Scale.of(noisy) == Scale(0.0, 1.0)
+
+
+def test_other_float_ranges_are_mapped() -> None:
+    hounsfield = np.random.default_rng(0).normal(0, 400, (64, 64)).astype(np.float32)
+    values = Scale.of(hounsfield).forward(hounsfield)
+    assert -0.5 < np.quantile(values, 0.01) < 0.1
+    assert 0.9 < np.quantile(values, 0.99) < 1.1
+    constant = np.zeros((8, 8), np.float32)
+    assert np.isfinite(Scale.of(constant).forward(constant)).all()
+
+
+def test_rounding_and_clipping_happen_once_at_the_end() -> None:
+    values = np.array([-3.0, 1.5, 2.5, 300.0])
+    np.testing.assert_array_equal(to_dtype(values, np.dtype("uint8")), [0, 2, 2, 255])
+    np.testing.assert_array_equal(to_dtype(values, np.dtype("float32")), values)
+
+
+def test_complex_samples_are_refused() -> None:
+    with pytest.raises(UsageError, match="complex64"):
+        Scale.of(np.zeros(3, np.complex64))
+
+
+def test_standardization_is_inverted() -> None:
+    standardization = Standardization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    pictures = torch.rand(2, 3, 8, 8)
+    back = standardization.inverse(standardization.forward(pictures))
+    assert torch.allclose(back, pictures, atol=1e-6)

@@ -1,0 +1,83 @@
+"""The error is estimated from the noisy picture alone, and estimated well."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from denoise_cli import noise
+from denoise_cli.validation import RiskEstimate, flat_noise
+
+
+def scene(size: int = 192) -> torch.Tensor:
+    """A clean picture with flat areas, edges, slopes and texture: (1, 3, size, size) on 0..1."""
+    y, x = np.mgrid[0:size, 0:size] / size
+    texture = 0.08 * np.sin(80 * x) * np.sin(95 * y) * ((x > 0.55) & (y > 0.55))
+    base = 0.25 + 0.3 * (x > 0.4) + 0.2 * (y > 0.5) + 0.1 * x * y + texture
+    picture = np.stack([base, 0.9 * base, 0.1 + 0.7 * base])
+    return torch.from_numpy(picture.astype(np.float32))[None]
+
+
+def box(size: int):  # type: ignore[no-untyped-def]
+    def predict(pictures: torch.Tensor) -> torch.Tensor:
+        if size == 1:
+            return pictures
+        half = size // 2
+        return F.avg_pool2d(F.pad(pictures, (half,) * 4, mode="reflect"), size, 1)
+
+    return predict
+
+
+@pytest.mark.parametrize(
+    "spec", ["gaussian:15", "gaussian:40", "correlated:25,0.8", "poisson:20", "camera:0.02"]
+)
+def test_the_estimate_follows_the_true_error(spec: str) -> None:
+    clean = scene()
+    noisy = noise.parse(spec).sample(clean, torch.Generator().manual_seed(1))
+    risk = RiskEstimate(noisy, torch.Generator().manual_seed(0))
+    true, estimated = [], []
+    for size in (1, 3, 5, 9, 15):
+        true.append(float((box(size)(noisy) - clean).square().mean()))
+        estimated.append(risk(box(size)))
+    # The identity's error is the noise itself: this is where level and correlation must be right.
+    assert estimated[0] == pytest.approx(true[0], rel=0.3)
+    gains = [10 * math.log10(true[0] / t) for t in true]
+    told = [10 * math.log10(estimated[0] / max(e, 1e-9)) for e in estimated]
+    best, chosen = int(np.argmax(gains)), int(np.argmax(told))
+    assert gains[chosen] > gains[best] - 0.3
+    assert told[chosen] == pytest.approx(gains[chosen], abs=1.6)
+
+
+def test_the_probe_has_the_level_and_the_correlation_of_the_noise() -> None:
+    clean = scene()
+    for spec in ("gaussian:25", "correlated:25,1"):
+        noisy = noise.parse(spec).sample(clean, torch.Generator().manual_seed(1))
+        added, probe = noisy - clean, flat_noise(noisy, torch.Generator().manual_seed(0))
+        assert probe.shape == noisy.shape
+        assert probe.std().item() == pytest.approx(added.std().item(), rel=0.15)
+
+        def lag(field: torch.Tensor) -> float:
+            return float((field[..., 1:] * field[..., :-1]).mean() / field.square().mean())
+
+        assert lag(probe) == pytest.approx(lag(added), abs=0.12)
+        assert abs(float((probe * added).mean() / added.square().mean())) < 0.1
+
+
+def test_the_probe_follows_the_brightness() -> None:
+    clean = torch.zeros(1, 3, 128, 256)
+    clean[..., :128], clean[..., 128:] = 0.1, 0.8
+    noisy = noise.parse("poisson:30").sample(clean, torch.Generator().manual_seed(1))
+    probe = flat_noise(noisy, torch.Generator().manual_seed(0))
+    ratio = probe[..., 136:].var() / probe[..., :120].var()
+    assert ratio.item() == pytest.approx(8, rel=0.4)
+
+
+def test_a_gray_picture_has_gray_noise() -> None:
+    gray = scene()[:, :1]
+    noisy = noise.parse("gaussian:25").sample(gray, torch.Generator().manual_seed(1))
+    probe = flat_noise(noisy.expand(-1, 3, -1, -1), torch.Generator().manual_seed(0))
+    assert torch.equal(probe[:, 0], probe[:, 1])
