@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 # In a wheel the weights lie inside the package; in a source checkout beside it.
+HEADER = "denoise"
 FOLDERS = (HERE / "weights", HERE.parent / "weights")
 
 
@@ -114,7 +115,8 @@ def save(path: str | os.PathLike[str], network: nn.Module, metadata: Mapping[str
     }
     temporary = Path(path).with_name(f".{Path(path).name}.part")
     try:
-        save_file(tensors, temporary, {key: json.dumps(value) for key, value in header.items()})
+        # One entry: safetensors keeps several in no fixed order.
+        save_file(tensors, temporary, {HEADER: json.dumps(header)})
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -128,14 +130,16 @@ def _load_file(path: Path, name: str) -> Checkpoint:
 
     try:
         with safe_open(path, framework="pt") as file:
-            header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            header = json.loads((file.metadata() or {})[HEADER])
             state = {key: file.get_tensor(key).to(torch.float32) for key in file.keys()}  # noqa: SIM118
         network = networks.build(header["network"], **header["config"])
         network.load_state_dict(state, strict=True)
     except (SafetensorError, json.JSONDecodeError, OSError) as error:
         raise CheckpointError(f"{path}: no readable safetensors file ({error})") from None
     except KeyError as error:
-        raise CheckpointError(f"{path}: its header does not say {error}; not made by denoise") from None
+        raise CheckpointError(
+            f"{path}: its header does not say {error}; not made by denoise"
+        ) from None
     except (RuntimeError, TypeError, UsageError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path}: does not fit the network it names ({reason})") from None
@@ -147,7 +151,7 @@ def _verify(path: Path, sha256: str) -> None:
     actual = hashlib.sha256(path.read_bytes()).hexdigest()
     if actual != sha256:
         raise CheckpointError(
-            f"{path}: damaged (its SHA-256 is {actual[:12]}..., not {sha256[:12]}...); install it anew"
+            f"{path}: damaged (SHA-256 {actual[:12]}..., not {sha256[:12]}...); install it anew"
         )
 
 
@@ -166,7 +170,7 @@ def _manifest() -> dict[str, dict[str, Any]]:
     try:
         import tomllib
     except ModuleNotFoundError:  # Python 3.10
-        import tomli as tomllib
+        import tomli as tomllib  # type: ignore[no-redef]
 
     path = _find("manifest.toml")
     if path is None:

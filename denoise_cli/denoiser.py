@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import checkpoints, device as devices, methods
 from .errors import CheckpointError, UsageError
@@ -222,8 +222,8 @@ class Denoiser:
     def _predict_part(self, predict: Predictor, part: np.ndarray) -> np.ndarray:
         def run(plane: np.ndarray) -> np.ndarray:
             with torch.no_grad():
-                result = predict(self._to_network(plane[None])).float()
-            result = self._standardization.inverse(result)[0].cpu().numpy()
+                predicted = predict(self._to_network(plane[None])).float()
+            result: np.ndarray = self._standardization.inverse(predicted)[0].cpu().numpy()
             # A gray plane went in three times; what comes back is averaged.
             return result if len(plane) == 3 else result.mean(axis=0, keepdims=True)
 

@@ -34,7 +34,7 @@ class Device:
 
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
         kind = self.torch.type
-        # The cache of cast weights lives as long as the context, so that weights which an adaptation
+        # The cache of cast weights lives as long as the context: weights that an adaptation
         # changes inside it would go on being used as they were.
         return torch.autocast(
             kind, dtype=dtype or torch.bfloat16, enabled=dtype is not None, cache_enabled=False

@@ -45,7 +45,7 @@ class Scale:
     def _of_float(cls, samples: np.ndarray, low: float, high: float) -> Scale:
         # Noise added in float leaves 0..1 at both ends, so the bulk of the samples decides.
         bulk_low, bulk_high = (float(v) for v in np.quantile(samples, (0.01, 0.99)))
-        if -0.5 <= bulk_low and 0.1 <= bulk_high <= 1.5:
+        if bulk_low >= -0.5 and 0.1 <= bulk_high <= 1.5:
             return cls(0.0, 1.0)
         if low == high:
             return cls(0.0, abs(high) or 1.0)

@@ -66,7 +66,11 @@ def test_unknown_weights_name_the_known_ones(tmp_path: Path) -> None:
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
     whole = small(tmp_path / "a.safetensors").read_bytes()
-    for name, data in {"cut": whole[: len(whole) // 2], "text": b"no weights", "empty": b""}.items():
+    for name, data in {
+        "cut": whole[: len(whole) // 2],
+        "text": b"no weights",
+        "empty": b"",
+    }.items():
         (tmp_path / name).write_bytes(data)
         with pytest.raises(CheckpointError, match=name):
             checkpoints.load(tmp_path / name)
@@ -95,7 +99,7 @@ def test_foreign_and_unfitting_files_are_refused(tmp_path: Path) -> None:
     save_file(
         {"embedding.weight": torch.zeros(3)},
         tmp_path / "part.safetensors",
-        {key: json.dumps(value) for key, value in header.items()},
+        {checkpoints.HEADER: json.dumps(header)},
     )
     with pytest.raises(CheckpointError, match="part"):
         checkpoints.load(tmp_path / "part.safetensors")

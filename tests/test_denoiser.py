@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from test_methods import noisy_scene
 
 from denoise_cli import Denoiser, denoise
 from denoise_cli.errors import CheckpointError, DenoiseError, DeviceError, UsageError
 from denoise_cli.metrics import psnr, unit
-from test_methods import noisy_scene
 
 
 def picture(dtype: str, samples: int | None, shape: tuple[int, int] = (48, 56)) -> np.ndarray:

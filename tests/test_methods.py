@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_validation import scene
 
 from denoise_cli import Denoiser, checkpoints, methods, noise
 from denoise_cli.errors import UsageError
 from denoise_cli.metrics import psnr
-from test_validation import scene
 
 # For every option another value than the default; whatever it is, it must change something.
 OTHER: dict[str, dict[str, Any]] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ def test_spans_cover_and_share_the_overlap(length: int, overlap: int) -> None:
     parts = spans(length, 64, overlap)
     assert parts[0][0] == 0
     assert parts[-1][1] == length
-    for (_, stop), (start, _) in zip(parts[:-1], parts[1:], strict=True):
+    for (_, stop), (start, _) in itertools.pairwise(parts):
         assert stop - start >= overlap
     total = np.zeros(length)
     for (start, stop), weight in zip(parts, windows(length, parts), strict=True):

@@ -66,8 +66,7 @@ def read(path: Path) -> Image:
         samples = np.array(picture)
     axes = "YX" if picture.mode == "L" else "YXS"
     tables = list(picture.quantization.values())
-    progressive = bool(picture.info.get("progressive"))
-    return Image(samples, axes, _metadata(encoded, tables, progressive))
+    return Image(samples, axes, _metadata(encoded, tables))
 
 
 def write(path: Path, image: Image) -> None:
@@ -77,13 +76,13 @@ def write(path: Path, image: Image) -> None:
     samples = _storable(image)
     native = image.metadata.native if image.metadata.format == "jpeg" else {}
     encoded = io.BytesIO()
+    # Neither optimized nor progressive: Pillow then needs a buffer for the whole file, which
+    # it makes too small for noisy pictures.
     PIL.Image.fromarray(samples).save(
         encoded,
         "JPEG",
         qtables=_finer_tables(native.get("tables", [])),
         subsampling=0,
-        optimize=True,
-        progressive=native.get("progressive", False),
     )
     bare = encoded.getvalue()
     jfif = [segment for segment in _segments(bare) if segment.marker == APP0]
@@ -116,11 +115,11 @@ def _segment_bytes(segment: Segment) -> bytes:
     return head + segment.content
 
 
-def _metadata(encoded: bytes, tables: list[Any], progressive: bool) -> Metadata:
+def _metadata(encoded: bytes, tables: list[Any]) -> Metadata:
     exif: bytes | None = None
     profile: list[tuple[int, bytes]] = []
     kept: list[Segment] = []
-    native: dict[str, Any] = {"segments": kept, "tables": tables, "progressive": progressive}
+    native: dict[str, Any] = {"segments": kept, "tables": tables}
     for segment in _segments(encoded):
         marker, content = segment
         if marker == APP1 and content.startswith(EXIF_MARK) and exif is None:
@@ -200,7 +199,7 @@ def _storable(image: Image) -> Array:
     if axes not in ("YX", "YXS"):
         raise UnwritableOutput(f"JPEG holds one picture, not axes {axes}; write a .tif file")
     if samples.dtype != np.uint8:
-        other = ".png or .tif" if samples.dtype == np.uint16 else ".tif"
+        other = ".png or .tif" if samples.dtype.name == "uint16" else ".tif"
         raise UnwritableOutput(
             f"JPEG holds 8 bits per sample, not {samples.dtype}; write a {other} file"
         )

@@ -210,7 +210,7 @@ def _storable(image: Image) -> Array:
     samples, axes = image.samples, image.axes
     if axes not in ("YX", "YXS"):
         raise UnwritableOutput(f"PNG holds one picture, not axes {axes}; write a .tif file")
-    if samples.dtype not in (np.uint8, np.uint16):
+    if samples.dtype.name not in ("uint8", "uint16"):
         raise UnwritableOutput(
             f"PNG holds unsigned integers of 8 or 16 bits, not {samples.dtype}; write a .tif file"
         )

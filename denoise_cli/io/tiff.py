@@ -150,13 +150,13 @@ def write(path: Path, image: Image) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[list[str]]:
-    """Collect what tifffile reports as errors, and keep its log off stderr."""
+    """Keep the log of tifffile off stderr; collect its errors, but not those about a mere tag."""
     complaints: list[str] = []
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if record.levelno >= logging.ERROR:
-                text = record.getMessage()
+            text = record.getMessage()
+            if record.levelno >= logging.ERROR and "TiffTag" not in text:
                 complaints.append(" ".join(text.partition("> ")[2].split()) or text)
 
     logger = logging.getLogger("tifffile")
@@ -387,9 +387,7 @@ def _packing(layout: Layout, height: int) -> dict[str, Any]:
 
 def _resolution(tags: Mapping[int, Field], metadata: Metadata) -> tuple[Any, int | None]:
     """Return the resolution in x and y and its unit, as tifffile takes them."""
-    found = dict(tags)
-    if metadata.format == "tiff":
-        found.update(metadata.native.get("resolution", {}))
+    found = {**metadata.native.get("resolution", {}), **tags}
     fields = [found[code] for code in (X_RESOLUTION, Y_RESOLUTION) if code in found]
     values = [tag.numbers()[0] for tag in fields if tag.kind == 5]
     unit = found[RESOLUTION_UNIT].numbers()[0] if RESOLUTION_UNIT in found else 2

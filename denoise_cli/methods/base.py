@@ -75,7 +75,7 @@ def require(condition: bool, message: str) -> None:
 
 
 def random_crop(pictures: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """A random window (1, C, size, size) of one of `pictures` (N, C, Y, X), or all of a small one."""
+    """A random window (1, C, size, size) of one of `pictures` (N, C, Y, X)."""
 
     def draw(count: int) -> int:
         return int(torch.randint(count, (), generator=generator, device=generator.device))

@@ -46,10 +46,14 @@ class TTTMIM:
     def __post_init__(self) -> None:
         require(self.steps >= 0, f"steps must be 0 or more, not {self.steps}")
         require(self.lr > 0, f"lr must be above 0, not {self.lr}")
-        require(0 < self.mask_ratio < 1, f"mask_ratio must be between 0 and 1, not {self.mask_ratio}")
+        require(
+            0 < self.mask_ratio < 1, f"mask_ratio must be between 0 and 1, not {self.mask_ratio}"
+        )
         require(self.mask_patch >= 1, f"mask_patch must be 1 or more, not {self.mask_patch}")
         require(self.alpha >= 0, f"alpha must be 0 or more, not {self.alpha}")
-        require(self.crop >= SMALLEST_SIDE, f"crop must be {SMALLEST_SIDE} or more, not {self.crop}")
+        require(
+            self.crop >= SMALLEST_SIDE, f"crop must be {SMALLEST_SIDE} or more, not {self.crop}"
+        )
 
     def adapt(
         self, network: nn.Module, noisy: Tensor, *, generator: torch.Generator, observer: Observer
@@ -89,7 +93,7 @@ class TTTMIM:
     def _step(
         self, network: nn.Module, optimizer: torch.optim.Optimizer, crop: Tensor, mask: Tensor
     ) -> dict[str, float]:
-        denoised, reconstruction = network.joint(crop, crop, mask)
+        denoised, reconstruction = network.joint(crop, crop, mask)  # type: ignore[operator]
         reconstruct_loss = masked_l1(reconstruction, crop, mask)
         denoise_loss = masked_l1(denoised, reconstruction.detach(), mask)
         optimizer.zero_grad(set_to_none=True)
@@ -111,12 +115,18 @@ class _Candidates:
         self.states.append({k: v.detach().clone() for k, v in network.state_dict().items()})
 
     def numbers(self) -> dict[str, float | None]:
+        if self.risk is None:
+            return {}
         gain = self._gain(len(self.errors) - 1)
-        return {"estimated_mse": self.errors[-1], "estimated_gain_db": gain} if self.risk else {}
+        return {"estimated_mse": self.errors[-1], "estimated_gain_db": gain}
 
     def hopeless(self) -> bool:
         """The first two steps both made it worse: the network knows this noise already."""
-        return len(self.errors) == 3 and all(self._gain(k) < 0 for k in (1, 2))
+        return (
+            self.risk is not None
+            and len(self.errors) == 3
+            and all(self._gain(step) < 0 for step in (1, 2))
+        )
 
     def _gain(self, step: int) -> float:
         assert self.risk is not None
@@ -144,4 +154,5 @@ def _reconstruct(network: nn.Module, mask: Tensor, pictures: Tensor) -> Tensor:
     whole = torch.ones(pictures.shape[0], 1, *pictures.shape[-2:], device=pictures.device)
     rows, columns = (min(a, b) for a, b in zip(mask.shape[-2:], whole.shape[-2:], strict=True))
     whole[..., :rows, :columns] = mask[..., :rows, :columns]
-    return network.reconstruct(pictures, whole)
+    reconstruction: Tensor = network.reconstruct(pictures, whole)  # type: ignore[operator]
+    return reconstruction

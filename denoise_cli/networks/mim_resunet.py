@@ -1,6 +1,8 @@
-"""A joint residual U-Net for TTT-MIM without normalization or biases: quicker to train and to run."""
+"""A joint residual U-Net for TTT-MIM without norms or biases: quicker to train and to run."""
 
 from __future__ import annotations
+
+import itertools
 
 import torch
 import torch.nn.functional as F
@@ -29,12 +31,10 @@ class MIMResUNet(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(1, first, 1, 1))
         self.encoder = nn.ModuleList(_blocks(width, blocks) for width in widths)
         self.down = nn.ModuleList(
-            nn.Conv2d(i, o, 2, stride=2, bias=False)
-            for i, o in zip(widths[:-1], widths[1:], strict=True)
+            nn.Conv2d(i, o, 2, stride=2, bias=False) for i, o in itertools.pairwise(widths)
         )
         self.up = nn.ModuleList(
-            nn.ConvTranspose2d(o, i, 2, stride=2, bias=False)
-            for i, o in zip(widths[:-1], widths[1:], strict=True)
+            nn.ConvTranspose2d(o, i, 2, stride=2, bias=False) for i, o in itertools.pairwise(widths)
         )
         self.decoder = nn.ModuleList(_blocks(width, blocks) for width in widths[:-1])
         self.main_head = _head(first, channels)
@@ -98,5 +98,5 @@ def _blocks(width: int, count: int) -> nn.Sequential:
 def _head(width: int, channels: int) -> nn.Sequential:
     head = nn.Sequential(_conv(width, width, 3), nn.ReLU(), _conv(width, channels, 3))
     with torch.no_grad():
-        head[-1].weight.mul_(0.1)
+        head[-1].weight.mul_(0.1)  # type: ignore[operator]
     return head

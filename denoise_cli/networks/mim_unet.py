@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,11 +31,10 @@ class MIMUNet(nn.Module):
         self.embedding = nn.Conv2d(channels, width, 1)
         self.mask_token = nn.Parameter(torch.zeros(1, width, 1, 1))
         self.encoder = nn.ModuleList(
-            [_conv_block(width, width)]
-            + [_conv_block(i, o) for i, o in zip(widths[:-2], widths[1:-1], strict=True)]
+            [_conv_block(width, width)] + [_conv_block(i, o) for i, o in itertools.pairwise(widths)]
         )
         self.bottleneck = _conv_block(widths[-2], widths[-1])
-        self.up = nn.ModuleList(_up(o, i) for i, o in zip(widths[:-1], widths[1:], strict=True))
+        self.up = nn.ModuleList(_up(o, i) for i, o in itertools.pairwise(widths))
         # There is no shared last block: Z is [upsampled, first skip], 2 x width channels.
         self.decoder = nn.ModuleList(_conv_block(2 * i, i) for i in widths[1:-1])
         self.main_head = _head(2 * width, width, channels)

@@ -92,7 +92,7 @@ class Patches:
             patch = np.repeat(np.rint(luma).astype(np.uint8)[..., None], 3, axis=2)
         if rng.random() < 0.5:
             patch = patch[:, ::-1]
-        return np.rot90(patch, rng.integers(4))
+        return np.rot90(patch, int(rng.integers(4)))
 
 
 def prefetch(patches: Patches, first: int, last: int, ahead: int = 4) -> Iterator[np.ndarray]:

@@ -39,7 +39,7 @@ class JointMIM:
         masked = noisy[: max(1, round(self.share * len(noisy)))]
         size = (noisy.shape[-2], noisy.shape[-1])
         mask = patch_mask(len(masked), size, self.mask_ratio, self.mask_patch, generator)
-        denoised, reconstruction = network.joint(noisy, masked, mask)
+        denoised, reconstruction = network.joint(noisy, masked, mask)  # type: ignore[operator]
         main = (denoised - clean).abs().mean()
         auxiliary = masked_l1(reconstruction, masked, mask)
         return main + self.share * auxiliary, {"main": main, "auxiliary": auxiliary}

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import checkpoints, device as devices, networks, noise as noises
 from ..errors import CheckpointError, UsageError
@@ -173,7 +173,8 @@ class _Run:
         self.patches = Patches(
             train, patch=self.recipe.patch, batch=self.recipe.batch, seed=self.seed
         )
-        self.held_out = [_centre(photo, 256, self.network.multiple_of) for photo in held_out]
+        self.multiple: int = self.network.multiple_of  # type: ignore[assignment]
+        self.held_out = [_centre(photo, 256, self.multiple) for photo in held_out]
         self.data = {"folder": data.name, "photos": len(train), "held_out": len(held_out)}
 
     def loop(self, progress: Callable[[Progress], None] | None) -> None:
@@ -276,7 +277,9 @@ class _Run:
             raise CheckpointError(f"{state_file}: nothing to resume; start without --resume")
         saved = torch.load(state_file, map_location=self.device.torch, weights_only=True)
         if saved["arguments"] != self._arguments():
-            raise CheckpointError(f"{state_file}: of a run with other arguments; give the same ones")
+            raise CheckpointError(
+                f"{state_file}: of a run with other arguments; give the same ones"
+            )
         self.network.load_state_dict(saved["network"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.state = _State(**saved["state"])

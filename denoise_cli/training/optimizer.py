@@ -66,12 +66,15 @@ class Optimizer:
     """
 
     def __init__(self, network: nn.Module, lr: float, weight_decay: float) -> None:
-        wide, other = [], []
+        wide: list[nn.Parameter] = []
+        other: list[nn.Parameter] = []
         for parameter in network.parameters():
             is_wide = parameter.ndim == 4 and min(parameter.shape[:2]) >= _NARROW
             (wide if is_wide else other).append(parameter)
         adamw = torch.optim.AdamW(other, lr=lr / 3, weight_decay=weight_decay)
-        self._parts: list[torch.optim.Optimizer] = [adamw] + ([Muon(wide, lr)] if wide else [])
+        self._parts: list[torch.optim.Optimizer] = [adamw]
+        if wide:
+            self._parts.append(Muon(wide, lr))
         self._lrs = [part.param_groups[0]["lr"] for part in self._parts]
 
     def scale_lr(self, factor: float) -> None:
