@@ -31,7 +31,8 @@ class MIMUNet(nn.Module):
         self.embedding = nn.Conv2d(channels, width, 1)
         self.mask_token = nn.Parameter(torch.zeros(1, width, 1, 1))
         self.encoder = nn.ModuleList(
-            [_conv_block(width, width)] + [_conv_block(i, o) for i, o in itertools.pairwise(widths)]
+            [_conv_block(width, width)]
+            + [_conv_block(i, o) for i, o in itertools.pairwise(widths[:-1])]
         )
         self.bottleneck = _conv_block(widths[-2], widths[-1])
         self.up = nn.ModuleList(_up(o, i) for i, o in itertools.pairwise(widths))

@@ -27,6 +27,7 @@ from .optimizer import Optimizer
 
 IMAGENET = Standardization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 SAVE_SECONDS = 60.0
+LOOK_EVERY = 20
 WARM_UP_STEPS = 100
 
 
@@ -147,6 +148,7 @@ class _Run:
     minutes: float | None
     seed: int
     device: devices.Device
+    saved_at: float = 0.0
     state: _State = field(default_factory=_State)
 
     def build(self, config: Mapping[str, Any], init: str | None) -> None:
@@ -178,30 +180,45 @@ class _Run:
         self.data = {"folder": data.name, "photos": len(train), "held_out": len(held_out)}
 
     def loop(self, progress: Callable[[Progress], None] | None) -> None:
-        started = time.monotonic() - self.state.seconds
-        last_save = time.monotonic()
         ends = self.steps or 10**9
-        for batch in prefetch(self.patches, self.state.step, ends):
-            self._set_lr()
-            loss = self._step(to_tensor(batch, self.device.torch))
-            self.state.step += 1
-            self.state.seconds = time.monotonic() - started
-            finished = self.state.step >= ends or self._done() >= 1
-            # The host waits for the device only where a number is looked at.
-            if self.state.step % 20 == 0 or finished:
-                value = float(loss)
-                if not math.isfinite(value):
-                    raise CheckpointError(
-                        f"{self.out}: the loss is no longer finite at step {self.state.step}; "
-                        "train with a lower --lr"
-                    )
-                due = finished or time.monotonic() - last_save > SAVE_SECONDS
-                score = self._save(value, finished) if due else None
-                last_save = time.monotonic() if due else last_save
-                if progress:
-                    progress(self._report(value, score))
+        started = time.monotonic() - self.state.seconds
+        self.saved_at = time.monotonic()
+        try:
+            for batch in prefetch(self.patches, self.state.step, ends):
+                self._set_lr()
+                loss = self._step(to_tensor(batch, self.device.torch))
+                self.state.step += 1
+                self.state.seconds = time.monotonic() - started
+                finished = self.state.step >= ends or self._done() >= 1
+                # The host waits for the device only where a number is looked at.
+                if self.state.step % LOOK_EVERY == 0 or finished:
+                    self._look(loss, finished, progress)
+                if finished:
+                    break
+        except KeyboardInterrupt:
+            self._save_state()
+            raise
+
+    def _look(
+        self, loss: Tensor, finished: bool, progress: Callable[[Progress], None] | None
+    ) -> None:
+        """Check the loss, save and validate now and then, and report."""
+        value = float(loss)
+        if not math.isfinite(value):
+            raise CheckpointError(
+                f"{self.out}: the loss is no longer finite at step {self.state.step}; "
+                "train with a lower --lr"
+            )
+        score = None
+        if finished or time.monotonic() - self.saved_at > SAVE_SECONDS:
+            score = self._save(value)
             if finished:
-                break
+                self._state_file().unlink(missing_ok=True)
+            else:
+                self._save_state()
+            self.saved_at = time.monotonic()
+        if progress:
+            progress(self._report(value, score))
 
     def _step(self, clean: Tensor) -> Tensor:
         generator = self._generator(self.state.step)
@@ -245,7 +262,8 @@ class _Run:
             scores.append(psnr(clean.cpu().numpy(), denoised.cpu().numpy()))
         return float(np.mean(scores))
 
-    def _save(self, loss: float, finished: bool) -> float | None:
+    def _save(self, loss: float) -> float | None:
+        """Write the checkpoint and the log; the validation PSNR, if any."""
         score = self._validate()
         row = {"step": self.state.step, "seconds": round(self.state.seconds, 1), "loss": loss}
         self.state.log.append(row | ({"val_psnr": score} if score is not None else {}))
@@ -254,22 +272,21 @@ class _Run:
             writer.writeheader()
             writer.writerows(self.state.log)
         checkpoints.save(self.out, self.network, self._header(score))
-        state_file = self._state_file()
-        if finished:
-            state_file.unlink(missing_ok=True)
-        else:
-            temporary = state_file.with_suffix(".part")
-            torch.save(
-                {
-                    "network": self.network.state_dict(),
-                    "optimizer": self.optimizer.state_dict(),
-                    "state": asdict(self.state),
-                    "arguments": self._arguments(),
-                },
-                temporary,
-            )
-            os.replace(temporary, state_file)
         return score
+
+    def _save_state(self) -> None:
+        state_file = self._state_file()
+        temporary = state_file.with_suffix(".part")
+        torch.save(
+            {
+                "network": self.network.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "state": asdict(self.state),
+                "arguments": self._arguments(),
+            },
+            temporary,
+        )
+        os.replace(temporary, state_file)
 
     def resume(self) -> None:
         state_file = self._state_file()
@@ -324,4 +341,4 @@ class _Run:
 def _centre(photo: np.ndarray, size: int, multiple: int) -> np.ndarray:
     rows, columns = (min(size, n) // multiple * multiple for n in photo.shape[:2])
     y, x = (photo.shape[0] - rows) // 2, (photo.shape[1] - columns) // 2
-    return np.ascontiguousarray(photo[y : y + rows, x : x + columns])
+    return photo[y : y + rows, x : x + columns].copy()
