@@ -15,7 +15,7 @@ from . import checkpoints, device as devices, methods
 from .errors import CheckpointError, UsageError
 from .image import default_axes, to_planes
 from .methods.base import Adaptation, Predictor
-from .normalize import Scale, to_dtype
+from .normalize import Scale
 from .tile import padded, tiled
 
 Progress = Callable[[str, int, int], None]  # (phase, done, total)
@@ -177,7 +177,7 @@ class Denoiser:
             adapted = time.perf_counter()
             denoised = self._predict(adaptation.predict, noisy, progress)
         denoised = noisy + self.strength * (denoised - noisy) if self.strength < 1 else denoised
-        result = from_planes(to_dtype(scale.inverse(denoised), samples.dtype))
+        result = from_planes(scale.inverse(denoised, samples.dtype))
         return Result(
             samples=result,
             steps=adaptation.steps,
@@ -192,7 +192,7 @@ class Denoiser:
     def _adapt(self, noisy: np.ndarray, observer: _Observer) -> Adaptation:
         generator = torch.Generator(device=self._device.torch).manual_seed(self.seed)
         adaptation: Adaptation = self.method_options.adapt(
-            self._network, self._to_network(noisy), generator=generator, observer=observer
+            self._network, self._pictures(noisy), generator=generator, observer=observer
         )
         return adaptation
 
@@ -210,11 +210,12 @@ class Denoiser:
                 if progress:
                     progress("predict", before * total + done, len(noisy) * total)
 
-            result[index] = tiled(
+            tiled(
                 lambda part: self._predict_part(predict, part),
                 plane,
                 tile=tile,
                 overlap=self.overlap,
+                out=result[index],
                 progress=report,
             )
         return result
@@ -222,7 +223,8 @@ class Denoiser:
     def _predict_part(self, predict: Predictor, part: np.ndarray) -> np.ndarray:
         def run(plane: np.ndarray) -> np.ndarray:
             with torch.no_grad():
-                predicted = predict(self._to_network(plane[None])).float()
+                pictures = self._pictures(plane[None])
+                predicted = predict(pictures.contiguous(memory_format=torch.channels_last)).float()
             result: np.ndarray = self._standardization.inverse(predicted)[0].cpu().numpy()
             # A gray plane went in three times; what comes back is averaged.
             return result if len(plane) == 3 else result.mean(axis=0, keepdims=True)
@@ -230,11 +232,10 @@ class Denoiser:
         network = self._network
         return padded(run, part, multiple_of=network.multiple_of, minimum=network.minimum)
 
-    def _to_network(self, planes: np.ndarray) -> Tensor:
+    def _pictures(self, planes: np.ndarray) -> Tensor:
+        """Planes as the network sees them; gray ones three times. No copy where none is needed."""
         pictures = torch.from_numpy(np.ascontiguousarray(planes)).to(self._device.torch)
-        pictures = pictures.expand(-1, 3, -1, -1)
-        pictures = self._standardization.forward(pictures)
-        return pictures.contiguous(memory_format=torch.channels_last)
+        return self._standardization.forward(pictures.expand(-1, 3, -1, -1))
 
 
 def denoise(

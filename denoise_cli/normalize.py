@@ -54,19 +54,22 @@ class Scale:
 
     def forward(self, samples: np.ndarray) -> np.ndarray:
         """Stored samples -> float32 about 0..1."""
-        return ((samples.astype(np.float64) - self.offset) / self.gain).astype(np.float32)
+        values = np.empty(samples.shape, np.float32)
+        # Plane by plane: double precision of a whole photo at once would double the memory.
+        for index in np.ndindex(samples.shape[:-2]):
+            values[index] = (samples[index].astype(np.float64) - self.offset) / self.gain
+        return values
 
-    def inverse(self, values: np.ndarray) -> np.ndarray:
-        """Float about 0..1 -> float64 in the units of the stored samples."""
-        return values.astype(np.float64) * self.gain + self.offset
-
-
-def to_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Round and clip once, at the very end; floats are only cast."""
-    if dtype.kind == "f":
-        return values.astype(dtype)
-    limits = np.iinfo(dtype)
-    return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)
+    def inverse(self, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """Float about 0..1 -> stored samples, rounded and clipped to what `dtype` holds."""
+        samples = np.empty(values.shape, dtype)
+        for index in np.ndindex(values.shape[:-2]):
+            exact = values[index].astype(np.float64) * self.gain + self.offset
+            if dtype.kind != "f":
+                limits = np.iinfo(dtype)
+                exact = np.clip(np.rint(exact), limits.min, limits.max)
+            samples[index] = exact
+        return samples
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,18 @@ class Standardization:
 
     def forward(self, pictures: Tensor) -> Tensor:
         """(N, C, Y, X) on 0..1 -> what the network sees."""
+        if self._is_identity():
+            return pictures
         return (pictures - self._like(self.mean, pictures)) / self._like(self.std, pictures)
 
     def inverse(self, pictures: Tensor) -> Tensor:
         """The exact inverse of `forward`."""
+        if self._is_identity():
+            return pictures
         return pictures * self._like(self.std, pictures) + self._like(self.mean, pictures)
+
+    def _is_identity(self) -> bool:
+        return set(self.mean) == {0.0} and set(self.std) == {1.0}
 
     @staticmethod
     def _like(values: Sequence[float], pictures: Tensor) -> Tensor:

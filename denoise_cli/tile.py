@@ -59,30 +59,30 @@ def tiled(
     *,
     tile: int,
     overlap: int,
+    out: np.ndarray,
     progress: Callable[[int, int], None] | None = None,
-) -> np.ndarray:
-    """`predict` over overlapping tiles of `plane` (C, Y, X), blended; same shape.
+) -> None:
+    """`predict` over overlapping tiles of `plane` (C, Y, X), blended into `out` (float32, same).
 
     `tile` 0 means the whole plane at once.
     """
     rows = spans(plane.shape[1], tile, overlap)
     columns = spans(plane.shape[2], tile, overlap)
     if len(rows) * len(columns) == 1:
-        result = predict(plane)
+        out[:] = predict(plane)
         if progress:
             progress(1, 1)
-        return result
-    blended = np.zeros(plane.shape, np.float32)
+        return
+    out[:] = 0
     row_weights = windows(plane.shape[1], rows)
     column_weights = windows(plane.shape[2], columns)
     for i, ((top, bottom), down) in enumerate(zip(rows, row_weights, strict=True)):
         for j, ((left, right), across) in enumerate(zip(columns, column_weights, strict=True)):
             part = predict(plane[:, top:bottom, left:right])
             part *= down[:, None] * across
-            blended[:, top:bottom, left:right] += part
+            out[:, top:bottom, left:right] += part
             if progress:
                 progress(i * len(columns) + j + 1, len(rows) * len(columns))
-    return blended
 
 
 def padded(predict: Predict, plane: np.ndarray, *, multiple_of: int, minimum: int) -> np.ndarray:

@@ -28,8 +28,14 @@ def test_spans_cover_and_share_the_overlap(length: int, overlap: int) -> None:
 def test_blending_the_identity_is_the_identity(shape: tuple[int, int, int]) -> None:
     plane = np.random.default_rng(0).random(shape, dtype=np.float32)
     seen: list[tuple[int, int]] = []
-    result = tiled(
-        lambda part: part.copy(), plane, tile=64, overlap=16, progress=lambda *n: seen.append(n)
+    result = np.full(shape, np.nan, np.float32)
+    tiled(
+        lambda part: part.copy(),
+        plane,
+        tile=64,
+        overlap=16,
+        out=result,
+        progress=lambda *n: seen.append(n),
     )
     np.testing.assert_allclose(result, plane, atol=1e-6)
     assert [done for done, _ in seen] == list(range(1, seen[0][1] + 1))
@@ -43,7 +49,8 @@ def test_the_outermost_pixels_of_inner_edges_carry_no_weight() -> None:
         return part
 
     plane = np.zeros((1, 8, 112), np.float32)
-    result = tiled(poisoned, plane, tile=64, overlap=16)
+    result = np.empty_like(plane)
+    tiled(poisoned, plane, tile=64, overlap=16, out=result)
     assert abs(result[..., 48:56]).max() < 1e-2
 
 

@@ -93,7 +93,8 @@ def write(path: Path, image: Image) -> None:
     import imagecodecs
 
     samples = _storable(image)
-    encoded = imagecodecs.png_encode(samples)
+    # A fresh copy: the encoder refuses the odd strides that a 1x1 view may have.
+    encoded = imagecodecs.png_encode(np.copy(samples, order="C"))
     before, after = _ancillary(image.metadata)
     with path.open("wb") as file:
         file.write(SIGNATURE)

@@ -83,7 +83,8 @@ def random_crop(pictures: Tensor, size: int, generator: torch.Generator) -> Tens
     n = draw(len(pictures))
     rows, columns = pictures.shape[-2:]
     y, x = draw(max(rows - size, 0) + 1), draw(max(columns - size, 0) + 1)
-    return pictures[n : n + 1, :, y : y + size, x : x + size]
+    crop = pictures[n : n + 1, :, y : y + size, x : x + size]
+    return crop.contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)
