@@ -116,6 +116,14 @@ def gaussian_only() -> str:
     return next(n for n in checkpoints.names() if n.endswith("-gaussian"))
 
 
+def test_an_adaptation_that_runs_away_is_refused() -> None:
+    _, noisy = noisy_scene("gaussian:25")
+    result = Denoiser("ttt-mim", options={"lr": 0.05}).run(noisy)
+    assert result.kept_step == 0
+    assert "none of" in result.reason
+    np.testing.assert_array_equal(result.samples, Denoiser("none")(noisy))
+
+
 def test_without_validation_all_steps_are_kept() -> None:
     _, noisy = noisy_scene("gaussian:25")
     result = Denoiser("ttt-mim", steps=2, options={"validate": False}).run(noisy)
