@@ -1,4 +1,4 @@
-"""Checkpoints: where they are, what they say of themselves, how they are loaded and saved.
+"""Checkpoints: what they say of themselves, how they are loaded and saved; see `store` for where.
 
 A checkpoint is a safetensors file whose header carries everything needed to use it: the network
 and its constructor arguments, the normalization it was trained with, and the methods it supports.
@@ -6,7 +6,6 @@ and its constructor arguments, the normalization it was trained with, and the me
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -14,16 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import CheckpointError, UsageError
+from . import store
+from .errors import CheckpointError, UnwritableOutput, UsageError
 from .normalize import Standardization
+from .store import default_for, names
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
-HERE = Path(__file__).resolve().parent
-# In a wheel the weights lie inside the package; in a source checkout beside it.
+__all__ = ["Checkpoint", "default_for", "info", "load", "names", "read_header", "save"]
+
 HEADER = "denoise"
-FOLDERS = (HERE / "weights", HERE.parent / "weights")
 
 
 @dataclass(frozen=True)
@@ -51,44 +51,36 @@ class Checkpoint:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-def names() -> list[str]:
-    """Names of all checkpoints of the manifest."""
-    return list(_manifest())
-
-
 def info(name: str) -> dict[str, Any]:
-    """The manifest's entry for `name`, with `path` (str or None where the file is not here)."""
-    entry = dict(_entry(name))
-    found = _find(entry["file"])
-    return {"name": name, **entry, "path": str(found) if found else None}
+    """What is known of the checkpoint `name`: see `store.info`; of an imported one also its header.
 
-
-def default_for(method: str) -> str:
-    """The first checkpoint of the manifest that supports `method`."""
-    for name, entry in _manifest().items():
-        if method in entry["supports"]:
-            return name
-    raise CheckpointError(f"no checkpoint supports the method {method!r}; give one with --weights")
+    An imported file that cannot be read supports nothing and has the reason as its `title`.
+    """
+    entry = store.info(name)
+    if entry["imported"]:
+        try:
+            return {**read_header(entry["path"]), **entry}
+        except CheckpointError as error:
+            return {**entry, "title": str(error), "supports": []}
+    return entry
 
 
 def load(name_or_path: str | os.PathLike[str]) -> Checkpoint:
-    """Load a checkpoint by its name in the manifest or from a ``.safetensors`` file.
+    """Load a checkpoint by its name or from a ``.safetensors`` file.
+
+    A checkpoint of the manifest that is not here is downloaded. A file that is called like a
+    checkpoint is given as ``./ttt-mim``.
 
     Raises
     ------
     UsageError
         If it is neither a known name nor an existing file.
     CheckpointError
-        If the file is damaged or does not describe its network.
+        If the file cannot be had, is damaged or does not describe its network.
     """
     text = os.fspath(name_or_path)
-    if text in _manifest():
-        entry = _entry(text)
-        path = _find(entry["file"])
-        if path is None:
-            raise CheckpointError(f"weights {text!r}: {entry['file']} is not installed here")
-        _verify(path, entry["sha256"])
-        return _load_file(path, text)
+    if text in names():
+        return _load_file(store.fetch(text), text)
     path = Path(text)
     if not path.is_file():
         raise UsageError(
@@ -97,20 +89,34 @@ def load(name_or_path: str | os.PathLike[str]) -> Checkpoint:
     return _load_file(path, text)
 
 
-def save(path: str | os.PathLike[str], network: nn.Module, metadata: Mapping[str, Any]) -> None:
-    """Write `network` to a self-describing safetensors file, weights in fp16.
+def save(
+    path: str | os.PathLike[str],
+    network: nn.Module,
+    metadata: Mapping[str, Any],
+    *,
+    half: bool = True,
+) -> None:
+    """Write `network` to a self-describing safetensors file, weights in fp16 where `half`.
 
     `metadata` must hold ``network`` (a name of `networks.NETWORKS`), ``supports`` (list of
     methods) and may hold ``mean`` and ``std`` (the standardization) and whatever else is known of
-    the training; the network's constructor arguments are added. The file appears at once or not
-    at all.
+    the training; the network's constructor arguments are added. Buffers, such as the statistics of
+    batch normalization, keep their type: fp16 cannot hold all of them. The file appears at once or
+    not at all.
+
+    Raises
+    ------
+    UnwritableOutput
+        If the file cannot be written.
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     header = {"config": network.config, **metadata}
+    weights = {key for key, _ in network.named_parameters()} if half else set()
     tensors = {
-        key: value.detach().to("cpu", torch.float16).contiguous()
+        key: value.detach().to("cpu", torch.float16 if key in weights else None).contiguous()
         for key, value in network.state_dict().items()
     }
     temporary = Path(path).with_name(f".{Path(path).name}.part")
@@ -118,24 +124,48 @@ def save(path: str | os.PathLike[str], network: nn.Module, metadata: Mapping[str
         # One entry: safetensors keeps several in no fixed order.
         save_file(tensors, temporary, {HEADER: json.dumps(header)})
         os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UnwritableOutput(f"{path}: cannot be written ({reason})") from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _load_file(path: Path, name: str) -> Checkpoint:
-    import torch
+def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What the checkpoint at `path` says of itself; its tensors are not read.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged or not made by denoise.
+    """
+    return _read(Path(path), tensors=False)[0]
+
+
+def _read(path: Path, *, tensors: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
     from safetensors import SafetensorError, safe_open
 
-    from . import networks
-
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="pt" if tensors else "np") as file:
             header = json.loads((file.metadata() or {})[HEADER])
-            state = {key: file.get_tensor(key).to(torch.float32) for key in file.keys()}  # noqa: SIM118
-        network = networks.build(header["network"], **header["config"])
-        network.load_state_dict(state, strict=True)
+            keys = file.keys() if tensors else []
+            return header, {key: file.get_tensor(key) for key in keys}
     except (SafetensorError, json.JSONDecodeError, OSError) as error:
         raise CheckpointError(f"{path}: no readable safetensors file ({error})") from None
+    except KeyError as error:
+        raise CheckpointError(
+            f"{path}: its header does not say {error}; not made by denoise"
+        ) from None
+
+
+def _load_file(path: Path, name: str) -> Checkpoint:
+    from . import networks
+
+    header, state = _read(path, tensors=True)
+    try:
+        network = networks.build(header["network"], **header["config"])
+        # The network is fp32 and takes the tensors in its own types.
+        network.load_state_dict(state, strict=True)
     except KeyError as error:
         raise CheckpointError(
             f"{path}: its header does not say {error}; not made by denoise"
@@ -145,34 +175,3 @@ def _load_file(path: Path, name: str) -> Checkpoint:
         raise CheckpointError(f"{path}: does not fit the network it names ({reason})") from None
     standardization = Standardization(header.get("mean", [0.0]), header.get("std", [1.0]))
     return Checkpoint(name, network.eval(), standardization, tuple(header["supports"]), header)
-
-
-def _verify(path: Path, sha256: str) -> None:
-    actual = hashlib.sha256(path.read_bytes()).hexdigest()
-    if actual != sha256:
-        raise CheckpointError(
-            f"{path}: damaged (SHA-256 {actual[:12]}..., not {sha256[:12]}...); install it anew"
-        )
-
-
-def _find(file: str) -> Path | None:
-    return next((folder / file for folder in FOLDERS if (folder / file).is_file()), None)
-
-
-def _entry(name: str) -> dict[str, Any]:
-    try:
-        return _manifest()[name]
-    except KeyError:
-        raise UsageError(f"unknown weights {name!r}; known are {', '.join(names())}") from None
-
-
-def _manifest() -> dict[str, dict[str, Any]]:
-    try:
-        import tomllib
-    except ModuleNotFoundError:  # Python 3.10
-        import tomli as tomllib  # type: ignore[no-redef]
-
-    path = _find("manifest.toml")
-    if path is None:
-        raise CheckpointError("the weights folder is missing; install denoise-cli anew")
-    return tomllib.loads(path.read_text(encoding="utf-8"))

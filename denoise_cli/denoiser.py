@@ -137,6 +137,7 @@ class Denoiser:
         self._network = checkpoint.network.to(  # type: ignore[call-overload]
             self._device.torch, memory_format=torch.channels_last
         )
+        self._is_gray = checkpoint.network.config["channels"] == 1  # type: ignore[index]
 
     def __call__(self, samples: np.ndarray, axes: str | None = None) -> np.ndarray:
         """Denoise `samples`; the result has the same shape and dtype.
@@ -225,17 +226,27 @@ class Denoiser:
             with torch.no_grad():
                 pictures = self._pictures(plane[None])
                 predicted = predict(pictures.contiguous(memory_format=torch.channels_last)).float()
-            result: np.ndarray = self._standardization.inverse(predicted)[0].cpu().numpy()
+            result: np.ndarray = self._standardization.inverse(predicted).cpu().numpy()
+            if self._is_gray:
+                return result[:, 0]
             # A gray plane went in three times; what comes back is averaged.
-            return result if len(plane) == 3 else result.mean(axis=0, keepdims=True)
+            return result[0] if len(plane) == 3 else result[0].mean(axis=0, keepdims=True)
 
         network = self._network
         return padded(run, part, multiple_of=network.multiple_of, minimum=network.minimum)
 
     def _pictures(self, planes: np.ndarray) -> Tensor:
-        """Planes as the network sees them; gray ones three times. No copy where none is needed."""
+        """Planes as the network sees them, without a copy where none is needed.
+
+        A network of colors sees a gray plane three times; one of gray pictures sees each channel
+        as a picture of its own.
+        """
         pictures = torch.from_numpy(np.ascontiguousarray(planes)).to(self._device.torch)
-        return self._standardization.forward(pictures.expand(-1, 3, -1, -1))
+        if self._is_gray:
+            pictures = pictures.flatten(0, 1)[:, None]
+        else:
+            pictures = pictures.expand(-1, 3, -1, -1)
+        return self._standardization.forward(pictures)
 
 
 def denoise(

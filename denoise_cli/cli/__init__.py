@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import DenoiseError
-from . import catalog, evaluate, run, train
+from . import catalog, evaluate, run, train, weights
 
 DEFAULT = "run"  # the hidden command that `denoise INPUT...` stands for
 
@@ -87,7 +87,7 @@ for _name, _command in (
     ("info", catalog.info),
 ):
     app.command(_name, help=_help(_command))(_command)
-app.add_typer(catalog.weights, name="weights")
+app.add_typer(weights.app, name="weights")
 
 
 def main(args: list[str] | None = None) -> None:

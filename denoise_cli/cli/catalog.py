@@ -1,8 +1,9 @@
-"""`denoise methods`, `denoise weights` and `denoise info`: what there is, and what a file holds."""
+"""`denoise methods` and `denoise info`: what there is, and what a file holds."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,8 +14,6 @@ from .report import Report, json_safe
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-
-weights = typer.Typer(help="List the checkpoints.", invoke_without_command=True)
 
 
 def methods(
@@ -36,29 +35,6 @@ def methods(
             for option, kind, default, explanation in known:
                 table.add_row(option, kind, str(default), explanation)
             show(table)
-
-
-@weights.callback()
-def weights_group(context: typer.Context) -> None:
-    """List the checkpoints."""
-    if context.invoked_subcommand is None:
-        list_weights()
-
-
-@weights.command("list")
-def list_weights(debug: options.Debug = False) -> None:
-    """List the checkpoints that -w NAME can name."""
-    from rich.table import Table
-
-    from ..checkpoints import info, names
-
-    table = Table("name", "methods", "noise", "size", box=None, padding=(0, 2))
-    for name in names():
-        entry = info(name)
-        table.add_row(
-            name, ", ".join(entry["supports"]), str(entry.get("noise", "")), _size(entry["path"])
-        )
-    show(table)
 
 
 def info(
@@ -85,9 +61,7 @@ def info(
     if as_json:
         Report(as_json=True).data(record)
         return
-    for key, value in json_safe(record).items():
-        text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
-        typer.echo(f"{key:12} {text}")
+    show_record(record)
 
 
 def show(what: RenderableType) -> None:
@@ -95,12 +69,15 @@ def show(what: RenderableType) -> None:
     console().print(what, markup=False, highlight=False)
 
 
+def show_record(record: Mapping[str, Any]) -> None:
+    """Print names and values on stdout, a line each."""
+    for key, value in json_safe(record).items():
+        text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
+        typer.echo(f"{key:16} {text}")
+
+
 def console() -> Console:
     """The console of stdout."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 160)
-
-
-def _size(path: str | None) -> str:
-    return f"{Path(path).stat().st_size / 1e6:.1f} MB" if path else "not installed"

@@ -11,6 +11,7 @@ import typer
 from ..errors import UsageError
 from . import options
 from .report import Report
+from .weights import have_weights
 
 if TYPE_CHECKING:
     from ..denoiser import Denoiser
@@ -26,6 +27,7 @@ def evaluate(
     noise: options.Noises = None,
     method: options.Methods = None,
     weights: options.Weights = None,
+    offline: options.Offline = False,
     steps: options.Steps = None,
     option: options.MethodOptions = None,
     device: options.Device = "auto",
@@ -55,8 +57,11 @@ def evaluate(
         pairs = real(noisy, clean, limit=limit)
     else:
         pairs = synthetic(clean, noise or [], seed=seed, limit=limit)
+    methods = method or [options.DEFAULT_METHOD]
+    for name in methods:
+        have_weights(report, weights, name, offline=offline)
     settings = {"weights": weights, "device": device, "precision": precision, "seed": seed}
-    denoisers = _denoisers(method or [options.DEFAULT_METHOD], option, steps, settings)
+    denoisers = _denoisers(methods, option, steps, settings)
     records: list[Record] = []
     with report.progress():
         for pair in pairs:

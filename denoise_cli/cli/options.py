@@ -68,6 +68,15 @@ Weights = Annotated[
         rich_help_panel=_METHOD,
     ),
 ]
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline",
+        help="Never download weights; those that are not here are an error. Same as "
+        "DENOISE_OFFLINE=1.",
+        rich_help_panel=_METHOD,
+    ),
+]
 Steps = Annotated[
     int | None,
     typer.Option(

@@ -10,6 +10,7 @@ import typer
 
 from . import files, options
 from .report import Report
+from .weights import have_weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +26,7 @@ def run(
     overwrite: options.Overwrite = False,
     method: options.Method = options.DEFAULT_METHOD,
     weights: options.Weights = None,
+    offline: options.Offline = False,
     steps: options.Steps = None,
     option: options.MethodOptions = None,
     strength: options.Strength = 1.0,
@@ -50,6 +52,7 @@ def run(
     if jobs:
         from ..denoiser import Denoiser
 
+        have_weights(report, weights, method, offline=offline)
         denoiser = Denoiser(
             method,
             weights=weights,

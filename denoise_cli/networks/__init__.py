@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 NETWORKS = {
+    "dilated-unet": "dilated_unet:DilatedUNet",
+    "dncnn": "dncnn:DnCNN",
+    "hourglass": "hourglass:Hourglass",
+    "masked-swin": "swin:MaskedSwin",
     "mim-resunet": "mim_resunet:MIMResUNet",
     "mim-unet": "mim_unet:MIMUNet",
 }
