@@ -7,6 +7,8 @@ unpickler for tensors alone; of what else they hold, a few names are let in as i
 from __future__ import annotations
 
 import re
+import struct
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -30,6 +32,12 @@ INERT = (
     ("numpy", "dtype"),
     ("numpy.core.multiarray", "scalar"),
     ("numpy._core.multiarray", "scalar"),
+)
+
+# What PyTorch's unpickler raises on bytes that are no pickle
+UNREADABLE = (
+    *(UnpicklingError, RuntimeError, ValueError, OSError, EOFError, LookupError, TypeError),
+    *(AttributeError, AssertionError, ArithmeticError, MemoryError, struct.error),
 )
 
 
@@ -183,9 +191,10 @@ def _unpickle(path: Path) -> dict[str, Any]:
     # Before PyTorch 2.5 there is none: files that hold more than tensors are refused there.
     allowing = getattr(torch.serialization, "safe_globals", nullcontext)
     try:
-        with allowing(stand_ins):
+        with allowing(stand_ins), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is wrong with the file is said below
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, ValueError, OSError, EOFError, KeyError) as error:
+    except UNREADABLE as error:
         # Of its own text only the name of what it met is of use here.
         culprit = re.search(r"GLOBAL (\S+)|[Cc]an only \w+ \S* ?(\S+)", str(error))
         if "weights_only" in str(error).lower() and culprit:

@@ -10,14 +10,17 @@ import pytest
 import torch
 
 from denoise_cli import checkpoints, methods, networks
-from denoise_cli.errors import CheckpointError, UsageError
+from denoise_cli.errors import CheckpointError, UnwritableOutput, UsageError
 
 
 @pytest.mark.parametrize("name", checkpoints.names())
 def test_every_entry_is_there_and_loads(name: str) -> None:
     entry = checkpoints.info(name)
-    assert entry["license"]
-    assert entry["data"]
+    for key in ("title", "recipe", "noise", "data", "license", "date", "scores_command"):
+        assert entry[key], key
+    assert entry["channels"] in (1, 3)
+    assert entry["scores"]
+    assert name in entry["scores_command"]
     assert set(entry["supports"]) <= set(methods.METHODS)
     path = Path(entry["path"])
     assert path.stat().st_size == entry["size"] <= 16 * 2**20
@@ -55,6 +58,16 @@ def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
     torch.manual_seed(0)
     small(tmp_path / "b.safetensors")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "folder").touch()
+    with pytest.raises(UnwritableOutput, match="cannot be written"):
+        small(tmp_path / "folder" / "a.safetensors")
+    (tmp_path / "taken.safetensors").mkdir()
+    with pytest.raises(UnwritableOutput, match=r"taken\.safetensors: cannot be written"):
+        small(tmp_path / "taken.safetensors")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "taken.safetensors"]
 
 
 def test_unknown_weights_name_the_known_ones(tmp_path: Path) -> None:

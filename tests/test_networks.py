@@ -11,20 +11,48 @@ from denoise_cli import checkpoints, networks
 from denoise_cli.errors import UsageError
 from denoise_cli.masking import patch_mask
 
+JOINT = ["mim-resunet", "mim-unet"]  # with a head that reconstructs what a mask hides
+
 
 @pytest.fixture(params=sorted(networks.NETWORKS))
+def any_network(request: pytest.FixtureRequest) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return networks.build(request.param).eval()
+
+
+@pytest.fixture(params=JOINT)
 def network(request: pytest.FixtureRequest) -> torch.nn.Module:
     torch.manual_seed(0)
     return networks.build(request.param).eval()
 
 
+def noise_for(network: torch.nn.Module, rows: int, columns: int) -> torch.Tensor:
+    return torch.rand(1, network.config.get("inputs", network.config["channels"]), rows, columns)
+
+
 @torch.no_grad()
-def test_shapes(network: torch.nn.Module) -> None:
-    multiple = network.multiple_of
-    side = max(network.minimum, 2 * multiple)
-    noisy = torch.rand(1, 3, side, side + multiple)
-    assert network(noisy).shape == noisy.shape
-    mask = patch_mask(1, (side, side + multiple), 0.4, 4)
+def test_the_result_has_the_size_of_the_picture(any_network: torch.nn.Module) -> None:
+    network = any_network
+    multiple, minimum = network.multiple_of, network.minimum
+    for side in {-(-minimum // multiple) * multiple, 2 * multiple + minimum // multiple * multiple}:
+        noisy = noise_for(network, side, side + multiple)
+        assert network(noisy).shape == (1, network.config["channels"], side, side + multiple)
+
+
+@torch.no_grad()
+def test_the_result_depends_on_the_input_alone(any_network: torch.nn.Module) -> None:
+    noisy = noise_for(any_network, 64, 64)
+    state = {key: value.clone() for key, value in any_network.state_dict().items()}
+    before = noisy.clone()
+    first = any_network(noisy)
+    assert torch.equal(any_network(noisy), first)
+    assert torch.equal(noisy, before)
+    assert all(torch.equal(state[key], v) for key, v in any_network.state_dict().items())
+
+
+@torch.no_grad()
+def test_the_reconstruction_has_the_size_of_the_picture(network: torch.nn.Module) -> None:
+    noisy, mask = torch.rand(1, 3, 64, 80), patch_mask(1, (64, 80), 0.4, 4)
     assert network.reconstruct(noisy, mask).shape == noisy.shape
 
 
@@ -48,18 +76,76 @@ def test_hidden_pixels_do_not_reach_the_reconstruction(network: torch.nn.Module)
 
 
 @torch.no_grad()
-def test_a_checkpoint_gives_the_network_back(network: torch.nn.Module, tmp_path: Path) -> None:
+def test_a_checkpoint_gives_the_network_back(any_network: torch.nn.Module, tmp_path: Path) -> None:
+    network = any_network
+    for key, value in network.state_dict().items():
+        if key.endswith("num_batches_tracked"):
+            value.fill_(123_456_789)  # more than fp16 holds
     name = next(n for n, home in networks.NETWORKS.items() if type(network).__name__ in home)
-    checkpoints.save(tmp_path / "n.safetensors", network, {"network": name, "supports": ["none"]})
-    loaded = checkpoints.load(tmp_path / "n.safetensors")
-    assert loaded.network.config == network.config
-    noisy = torch.rand(1, 3, 64, 64)
-    assert torch.allclose(loaded.network(noisy), network(noisy), atol=2e-2)
+    for half, tolerance in ((True, 2e-2), (False, 0.0)):
+        path = tmp_path / f"{half}.safetensors"
+        checkpoints.save(path, network, {"network": name, "supports": ["none"]}, half=half)
+        loaded = checkpoints.load(path).network
+        assert loaded.config == network.config
+        noisy = noise_for(network, 64, 64)
+        assert torch.allclose(loaded(noisy), network(noisy), atol=tolerance)
+        for key, value in loaded.state_dict().items():
+            assert not key.endswith("num_batches_tracked") or value == 123_456_789
 
 
-def test_the_published_unet_has_its_published_size() -> None:
+@pytest.mark.parametrize(
+    ("name", "config", "count"),
+    [
+        ("dilated-unet", {}, 233_440),
+        ("dncnn", {}, 668_225),
+        ("dncnn", {"bias": False}, 667_008),
+        ("hourglass", {"inputs": 6}, 747_395),
+        ("hourglass", {"inputs": 4}, 746_115),
+        ("masked-swin", {}, 824_118),
+        ("mim-unet", {}, 7_799_974),
+    ],
+)
+def test_published_networks_have_their_published_size(
+    name: str, config: dict[str, object], count: int
+) -> None:
+    assert sum(p.numel() for p in networks.build(name, **config).parameters()) == count
+
+
+@pytest.mark.parametrize("name", ["dilated-unet", "dncnn"])
+@pytest.mark.parametrize("training", [True, False])
+@torch.no_grad()
+def test_bias_free_networks_scale_with_their_input(name: str, training: bool) -> None:
+    network = networks.build(name, bias=False).train(training)
+    noisy = torch.rand(1, 1, 32, 32)
+    first = network(noisy)
+    if name == "dncnn" and training:  # the normalization takes the scale out
+        assert torch.allclose(noisy - first, 3 * noisy - network(3 * noisy), atol=1e-3)
+    else:
+        assert torch.allclose(network(3 * noisy), 3 * first, rtol=1e-3, atol=1e-4)
+
+
+@torch.no_grad()
+def test_hidden_tokens_do_not_reach_the_attention() -> None:
+    network = networks.build("masked-swin", depths=[2]).eval()
+    for key, value in network.state_dict().items():
+        if "qkv" in key or "project" in key:
+            value.mul_(10)  # untrained attention does next to nothing
+    noisy = torch.rand(1, 3, 16, 16)
+    shown = [torch.ones(1, 1, 16, 16)] * network.layers
+    assert torch.equal(network(noisy, shown), network(noisy))
+    hidden = [torch.zeros(1, 1, 16, 16)] * network.layers
+    assert not torch.allclose(network(noisy, hidden), network(noisy))
+    # With all tokens hidden nothing is left that looks beyond the convolutions' reach.
+    other = noisy.clone()
+    other[..., :3, :3] += 1
+    change = (network(other, hidden) - network(noisy, hidden)).abs().amax((0, 1))
+    assert change[:4, :4].min() > 0
+    assert change[10:, 10:].max() < 1e-6
+    assert (network(other) - network(noisy)).abs().amax((0, 1))[10:, 10:].max() > 1e-4
+
+
+def test_the_heads_of_the_published_unet_have_their_published_size() -> None:
     network = networks.build("mim-unet")
-    assert sum(p.numel() for p in network.parameters()) == 7_799_974
     assert sum(p.numel() for p in network.main_head.parameters()) == 27_875
 
 
