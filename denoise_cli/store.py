@@ -340,7 +340,8 @@ def _entry(name: str) -> dict[str, Any]:
 
 def _imported() -> dict[str, Path]:
     found = sorted((cache_folder() / "imported").glob("*.safetensors"))
-    return {path.stem: path for path in found if path.stem not in _manifest()}
+    known = _manifest() if found else {}
+    return {path.stem: path for path in found if path.stem not in known}
 
 
 def _manifest() -> dict[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -272,9 +273,9 @@ main(["weights", "pull", "far"])
 """
 
 
-def start(disk: str = "free") -> subprocess.Popen[str]:
+def start(disk: str = "free", stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", PROGRAM, str(store.FOLDERS[0]), disk]
-    return subprocess.Popen(command, text=True, stderr=subprocess.PIPE, env=os.environ)
+    return subprocess.Popen(command, text=True, stderr=stderr, env=os.environ)
 
 
 def test_two_processes_download_once(server: Server, far: Path) -> None:
@@ -284,6 +285,21 @@ def test_two_processes_download_once(server: Server, far: Path) -> None:
     assert [process.returncode for process in processes] == [0, 0], errors
     assert far.read_bytes() == server.content["far.safetensors"]
     assert len(server.requests) == 1
+
+
+def test_a_terminal_gets_a_progress_bar(server: Server, far: Path) -> None:
+    server.plan = ["late"]  # long enough for the bar to be drawn
+    master, terminal = os.openpty()
+    process = start(stderr=terminal)
+    os.close(terminal)
+    shown = b""
+    with suppress(OSError):  # what a closed terminal answers
+        while block := os.read(master, 4096):
+            shown += block
+    os.close(master)
+    assert process.wait(timeout=30) == 0
+    assert "━".encode() in shown
+    assert f"far: {far}".encode() in shown.replace(b"\r\n", b"")
 
 
 def test_a_full_disk_is_one_line(far: Path) -> None:

@@ -147,8 +147,7 @@ def import_weights(
 ) -> None:
     """Convert a checkpoint that a paper's authors publish.
 
-    Known are the joint U-Net of TTT-MIM, the hourglass of MPI, DnCNN and UNet of bias-free
-    denoising, and the Swin transformer of masked image training.
+    Known are those of TTT-MIM, MPI, bias-free denoising and masked image training.
     """
     from .. import checkpoints, published, store
 

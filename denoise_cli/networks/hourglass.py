@@ -19,13 +19,14 @@ class Hourglass(nn.Module):
     """
 
     multiple_of = 1
-    minimum = 33  # below, the deepest map has one pixel, which can be neither mirrored nor normed
 
     def __init__(
         self, inputs: int = 6, channels: int = 3, width: int = 64, scales: int = 5
     ) -> None:
         super().__init__()
         self.config = {"inputs": inputs, "channels": channels, "width": width, "scales": scales}
+        # Below, the deepest map has one pixel, which can be neither mirrored nor normalized.
+        self.minimum = 2**scales + 1
         levels = [_Scale(width if level else inputs, width) for level in range(scales)]
         self.scales = nn.ModuleList(levels)
         self.last = nn.Conv2d(width, channels, 1)
