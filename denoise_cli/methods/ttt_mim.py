@@ -73,7 +73,12 @@ class TTTMIM:
         size = min(self.crop, *noisy.shape[-2:]) // multiple * multiple
         adapted = copy.deepcopy(network).train()
         optimizer = torch.optim.AdamW(adapted.parameters(), lr=self.lr, weight_decay=0.0)
-        candidates = _Candidates(random_crop(noisy, size, generator), generator, self.validate)
+        risk = None
+        if self.validate:
+            crop = random_crop(noisy, size, generator)
+            with torch.no_grad():
+                risk = RiskEstimate(crop, network(crop).float(), generator)
+        candidates = _Candidates(risk)
         candidates.add(adapted)
         mask = self._mask(noisy, size, generator)
         observer.step(0, adapted, partial(_reconstruct, adapted, mask), **candidates.numbers())
@@ -109,8 +114,8 @@ class TTTMIM:
 class _Candidates:
     """The weights after each step with their estimated errors; step 0 is always one of them."""
 
-    def __init__(self, crop: Tensor, generator: torch.Generator, validate: bool) -> None:
-        self.risk = RiskEstimate(crop, generator) if validate else None
+    def __init__(self, risk: RiskEstimate | None) -> None:
+        self.risk = risk
         self.errors: list[float] = []
         self.states: list[dict[str, Tensor]] = []
 

@@ -61,7 +61,7 @@ class Patches:
     """
 
     def __init__(
-        self, photos: list[np.ndarray], *, patch: int, batch: int, seed: int, gray: float = 0.15
+        self, photos: list[np.ndarray], *, patch: int, batch: int, seed: int, gray: float = 0.2
     ) -> None:
         # A photo is drawn as often as its size says, but small ones are not starved.
         self.photos = [p for p in photos if min(p.shape[:2]) >= patch]

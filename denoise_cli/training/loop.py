@@ -222,7 +222,7 @@ class _Run:
 
     def _step(self, clean: Tensor) -> Tensor:
         generator = self._generator(self.state.step)
-        noisy = self.noise.sample(clean, generator)
+        noisy = add_noise(self.noise, clean, generator)
         noisy, clean = self.standardization.forward(noisy), self.standardization.forward(clean)
         with self.device.autocast():
             loss, _ = self.recipe.loss(self.network, noisy, clean, generator)
@@ -336,6 +336,18 @@ class _Run:
         return Progress(
             self.state.step, self.steps, self._done(), self.state.seconds, loss, rate, score
         )
+
+
+def add_noise(noise: noises.Noise, clean: Tensor, generator: torch.Generator) -> Tensor:
+    """Noisy pictures for `clean` (N, C, Y, X); gray ones get the same noise in all channels.
+
+    That is how a gray picture reaches a color network: as one plane, repeated.
+    """
+    noisy = noise.sample(clean, generator)
+    is_gray = (clean == clean[:, :1]).flatten(1).all(dim=1)
+    if is_gray.any():
+        noisy[is_gray] = noise.sample(clean[is_gray, :1], generator).expand_as(noisy[is_gray])
+    return noisy
 
 
 def _centre(photo: np.ndarray, size: int, multiple: int) -> np.ndarray:
