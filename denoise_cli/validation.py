@@ -24,12 +24,13 @@ WINDOW = 16
 BRIGHTNESS_BINS = 8
 FLAT_FRACTION = 0.1
 STEP = 0.3
-# What `noise_is_left` asks for; chosen on held-out photos, flat and textured, under known and
-# unknown noise.
+# What `noise_is_left` asks for: more than clean photos and photos under known noise show, flat or
+# textured, measured on held-out training photos.
 SMALL_WINDOW = 8
-LEFT_SHARE = 0.06
-LEFT_EVENNESS, LEFT_EVENNESS_GRAY = 0.45, 0.6
-TEXTURE_TO_COLOR = 4.0
+COLOR_SHARE, COLOR_EVENNESS = 0.06, 0.45
+TEXTURE_TO_COLOR, TEXTURE_TO_COLOR_EVEN = 4.0, 8.0  # noise whose channels correlate by 0.9, 0.94
+GRAY_SHARE, GRAY_EVENNESS, EVEN = 0.1, 0.6, 0.65
+LUMA_SHARE, LUMA_CONTRAST = 50.0, 0.05
 
 
 class RiskEstimate:
@@ -104,34 +105,66 @@ def flat_noise(noisy: Tensor, denoised: Tensor, generator: torch.Generator) -> T
 def noise_is_left(noisy: Tensor, denoised: Tensor) -> bool:
     """Whether `denoised` (1, C, Y, X) still holds noise of `noisy`, and not just texture.
 
-    Noise leaves no place clean: of all small windows of one brightness, even the flattest hold
-    much of it, and about as much as others. Texture is uneven, and it has little color: in a color
-    picture the differences of the channels are looked at, which tells the two apart even where all
-    of the picture is textured.
+    Noise leaves no place clean: of all windows of one brightness, even the flattest hold much of
+    it, and about as much as others. Texture is uneven, and it has little color: in a color picture
+    the differences of the channels tell the two apart even where all of the picture is textured.
+    Noise without color (cameras suppress it) passes for noise only if next to nothing was removed.
     """
-    windows = _windows(noisy, SMALL_WINDOW)
-    brightness = windows.mean(dim=(1, 2, 3))
-    left = _detrend(_windows(denoised, SMALL_WINDOW))
-    removed = _detrend(windows) - left
-    color_left, color_removed = _color(left), _color(removed)
-    total = _energy(removed + left).mean()
-    has_color = bool(_energy(color_removed + color_left).mean() > 0.01 * total)
-    if has_color:
-        spread_left, spread_removed = _energy(color_left), _energy(color_removed)
-    else:
-        spread_left, spread_removed = _energy(left), _energy(removed)
-    shares, evenness, texture = [], [], []
-    usable = _usable(spread_left + spread_removed)
-    for part in _by_brightness(brightness, usable):
-        flattest, quarter = torch.quantile(spread_left[part], torch.tensor([0.05, 0.25]).to(left))
-        shares.append(flattest / spread_removed[part].median().clamp(min=1e-12))
-        evenness.append(flattest / quarter.clamp(min=1e-12))
-        texture.append(torch.quantile(_energy(left[part]), 0.05) / flattest.clamp(min=1e-12))
-    share, even, textured = (torch.stack(v).median() for v in (shares, evenness, texture))
-    if has_color and textured > TEXTURE_TO_COLOR:
-        return False
-    least = LEFT_EVENNESS if has_color else LEFT_EVENNESS_GRAY
-    return bool(share > LEFT_SHARE and even > least)
+    fine, coarse = _Flattest(noisy, denoised, SMALL_WINDOW), _Flattest(noisy, denoised, WINDOW)
+    if not fine.has_color:
+        return coarse.share > GRAY_SHARE and coarse.evenness > GRAY_EVENNESS
+    colored = fine.color_share > COLOR_SHARE and fine.color_evenness > COLOR_EVENNESS
+    limit = TEXTURE_TO_COLOR_EVEN if coarse.evenness > EVEN else TEXTURE_TO_COLOR
+    if colored and fine.texture_to_color < limit:
+        return True
+    faint = coarse.left < LUMA_CONTRAST * float(denoised.var())
+    return faint and coarse.share > LUMA_SHARE and coarse.evenness > GRAY_EVENNESS
+
+
+class _Flattest:
+    """What is left and what was removed in the flattest windows, as medians over brightness.
+
+    Attributes
+    ----------
+    left : float
+        Variance left in `denoised`.
+    share, color_share : float
+        That over the variance removed, of the samples and of the differences of channels.
+    evenness, color_evenness : float
+        That of the flattest windows over that of the flatter ones.
+    texture_to_color : float
+        That of the samples over that of the differences of channels.
+    """
+
+    def __init__(self, noisy: Tensor, denoised: Tensor, size: int) -> None:
+        windows = _windows(noisy, size)
+        left = _detrend(_windows(denoised, size))
+        removed = _detrend(windows) - left
+        brightness = windows.mean(dim=(1, 2, 3))
+        usable = _usable(_energy(left) + _energy(removed))
+        groups = _by_brightness(brightness, usable)
+        self.left, self.share, self.evenness = _summary(_energy(left), _energy(removed), groups)
+        color_left, color_removed = _color(left), _color(removed)
+        color = float(_energy(color_left + color_removed).mean())
+        self.has_color = color > 0.01 * float(_energy(left + removed).mean())
+        if self.has_color:
+            color, self.color_share, self.color_evenness = _summary(
+                _energy(color_left), _energy(color_removed), groups
+            )
+            self.texture_to_color = self.left / max(color, 1e-12)
+
+
+def _summary(
+    left: Tensor, removed: Tensor, groups: tuple[Tensor, ...]
+) -> tuple[float, float, float]:
+    """Medians over `groups` of what the flattest 5 % hold, its share of the removed, evenness."""
+    rows = []
+    for group in groups:
+        flattest, flatter = torch.quantile(left[group], left.new_tensor([0.05, 0.25]))
+        share = flattest / removed[group].median().clamp(min=1e-12)
+        rows.append(torch.stack([flattest, share, flattest / flatter.clamp(min=1e-12)]))
+    level, share, evenness = torch.stack(rows).median(dim=0).values.tolist()
+    return level, share, evenness
 
 
 def _energy(windows: Tensor) -> Tensor:
