@@ -124,6 +124,7 @@ def save(
     try:
         # One entry: safetensors keeps several in no fixed order.
         save_file(tensors, temporary, {HEADER: json.dumps(header)})
+        temporary.chmod(0o666 & ~store.umask())  # the library makes it private
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error

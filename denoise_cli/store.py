@@ -232,7 +232,7 @@ class _Downloader:
 
         self.reset()
         # Temporary files are private; the cache may be shared.
-        os.chmod(target, 0o666 & ~_umask())
+        os.chmod(target, 0o666 & ~umask())
         download = HTTPDownloader(progressbar=self, timeout=TIMEOUT, chunk_size=2**16)
         try:
             download(url, target, None)
@@ -257,7 +257,8 @@ class _Downloader:
         pass
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The permission bits that new files do not get."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
