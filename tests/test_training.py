@@ -42,7 +42,7 @@ def test_it_learns_and_the_checkpoint_denoises(photos: Path, tmp_path: Path) -> 
     out = train("ttt-mim", data=photos, out=tmp_path / "n.safetensors", steps=120,
                 progress=seen.append, **SMALL)  # fmt: skip
     assert seen[-1].step == 120
-    assert seen[-1].loss < 0.7 * seen[0].loss
+    assert seen[-1].loss < 0.85 * seen[0].loss
     assert seen[-1].val_psnr is not None
     assert seen[-1].val_psnr > 21.5
     assert {p.name for p in tmp_path.iterdir()} == {"n.safetensors", "n.csv"}
