@@ -255,7 +255,7 @@ class _Run:
         scores = []
         for index, photo in enumerate(self.held_out):
             clean = to_tensor(photo[None], self.device.torch)
-            noisy = self.noise.sample(clean, self._generator(-1 - index))
+            noisy = add_noise(self.noise, clean, self._generator(-1 - index))
             with self.device.autocast():
                 denoised = self.network(self.standardization.forward(noisy))
             denoised = self.standardization.inverse(denoised.float())
