@@ -77,10 +77,8 @@ def flat_noise(noisy: Tensor, denoised: Tensor, generator: torch.Generator) -> T
     same brightness, flipped at random. If `denoised` is clean, the noise is what was taken away;
     if noise is left in it, the noise is all that is in the window.
     """
-    windows = _windows(noisy, WINDOW)  # (K, C, W, W)
-    samples, left = _detrend(windows), _detrend(_windows(denoised, WINDOW))
+    brightness, samples, left = _detrended(noisy, denoised, WINDOW)
     removed = samples - left
-    brightness = windows.mean(dim=(1, 2, 3))
     spread_left, spread_removed = _energy(left), _energy(removed)
     donors = _flat_donors(brightness, spread_left, _usable(spread_left + spread_removed))
     residuals = samples if noise_is_left(noisy, denoised) else removed
@@ -137,10 +135,8 @@ class _Flattest:
     """
 
     def __init__(self, noisy: Tensor, denoised: Tensor, size: int) -> None:
-        windows = _windows(noisy, size)
-        left = _detrend(_windows(denoised, size))
-        removed = _detrend(windows) - left
-        brightness = windows.mean(dim=(1, 2, 3))
+        brightness, samples, left = _detrended(noisy, denoised, size)
+        removed = samples - left
         usable = _usable(_energy(left) + _energy(removed))
         groups = _by_brightness(brightness, usable)
         self.left, self.share, self.evenness = _summary(_energy(left), _energy(removed), groups)
@@ -185,6 +181,13 @@ def _by_brightness(brightness: Tensor, indices: Tensor) -> tuple[Tensor, ...]:
     """`indices` in groups of about equal brightness, from dark to bright."""
     order = indices[brightness[indices].argsort()]
     return order.tensor_split(min(BRIGHTNESS_BINS, len(order)))
+
+
+def _detrended(noisy: Tensor, denoised: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Brightness (K) of the windows of `noisy`; detrended windows (K, C, W, W) of both."""
+    windows = _windows(noisy, size)
+    brightness = windows.mean(dim=(1, 2, 3))
+    return brightness, _detrend(windows), _detrend(_windows(denoised, size))
 
 
 def _windows(picture: Tensor, size: int) -> Tensor:

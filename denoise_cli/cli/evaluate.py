@@ -100,9 +100,10 @@ def _denoisers(
 
 
 def _evaluate_pair(pair: Pair, denoisers: list[Denoiser], report: Report) -> Iterator[Record]:
-    from .score import scores
+    from .score import mean_psnr, scores
 
     samples, axes, clean = pair.load()
+    psnr_noisy = mean_psnr(clean, samples, axes)
     for denoiser in denoisers:
         report.start(f"{pair.name} {pair.noise or ''} {denoiser.method}")
         result = denoiser.run(samples, axes, progress=report.step)
@@ -112,7 +113,7 @@ def _evaluate_pair(pair: Pair, denoisers: list[Denoiser], report: Report) -> Ite
             "noise": pair.noise,
             "method": denoiser.method,
             "weights": denoiser.weights,
-            "psnr_noisy": scores(clean, samples, axes)[0],
+            "psnr_noisy": psnr_noisy,
             "psnr": psnr,
             "ssim": ssim,
             "seconds": result.seconds,

@@ -99,7 +99,7 @@ def _ready(
 
 def _denoise_file(job: files.Job, denoiser: Denoiser, report: Report, *, overwrite: bool) -> None:
     from ..io import read, write
-    from .score import read_reference, scores
+    from .score import mean_psnr, read_reference, scores
 
     noisy = read(job.input)
     files.check_suffix(job.output)
@@ -116,7 +116,7 @@ def _denoise_file(job: files.Job, denoiser: Denoiser, report: Report, *, overwri
     report.line(_line(job, denoiser, result, verbose=report.verbose))
     record = _record(job, denoiser, result)
     if clean is not None:
-        record["psnr_input"] = scores(clean, noisy.samples, noisy.axes)[0]
+        record["psnr_input"] = mean_psnr(clean, noisy.samples, noisy.axes)
         record["psnr"], record["ssim"] = scores(clean, result.samples, noisy.axes)
     report.data(record)
 

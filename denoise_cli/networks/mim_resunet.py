@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .joint import JointNetwork
 
-class MIMResUNet(nn.Module):
+
+class MIMResUNet(JointNetwork):
     """Joint residual U-Net: norm-free, bias-free, additive skips.
 
     The embedding, the mask token and the two heads are those of TTT-MIM (see `mim_unet`); the body
@@ -39,26 +41,6 @@ class MIMResUNet(nn.Module):
         self.decoder = nn.ModuleList(_blocks(width, blocks) for width in widths[:-1])
         self.main_head = _head(first, channels)
         self.auxiliary_head = _head(first, channels)
-
-    def forward(self, noisy: Tensor) -> Tensor:
-        """Denoise `noisy` (N, C, Y, X), sides multiples of `multiple_of`; same shape back."""
-        return noisy - self.main_head(self._features(self.embedding(noisy)))
-
-    def reconstruct(self, noisy: Tensor, mask: Tensor) -> Tensor:
-        """Predict the picture from the pixels where `mask` (N, 1, Y, X) is 1."""
-        return self.auxiliary_head(self._features(self._embed_masked(noisy, mask)))
-
-    def joint(self, noisy: Tensor, masked: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """`forward(noisy)` and `reconstruct(masked, mask)` in one pass over a stacked batch."""
-        stacked = torch.cat([self.embedding(noisy), self._embed_masked(masked, mask)])
-        features = self._features(stacked)
-        plain, hidden = features[: len(noisy)], features[len(noisy) :]
-        return noisy - self.main_head(plain), self.auxiliary_head(hidden)
-
-    def _embed_masked(self, noisy: Tensor, mask: Tensor) -> Tensor:
-        embedded = self.embedding(noisy)
-        mask = mask.to(embedded.dtype)
-        return embedded * mask + self.mask_token.to(embedded.dtype) * (1 - mask)
 
     def _features(self, x: Tensor) -> Tensor:
         skips = []

@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .joint import JointNetwork
 
-class MIMUNet(nn.Module):
+
+class MIMUNet(JointNetwork):
     """Joint U-Net with group normalization, as published (7,799,974 parameters by default).
 
     Source: Mansour et al., "TTT-MIM: Test-Time Training with Masked Image Modeling for
@@ -51,26 +53,6 @@ class MIMUNet(nn.Module):
                     nn.init.kaiming_normal_(
                         module.weight, a=0.2, mode="fan_out", nonlinearity="leaky_relu"
                     )
-
-    def forward(self, noisy: Tensor) -> Tensor:
-        """Denoise `noisy` (N, C, Y, X); the result has the same shape."""
-        return noisy - self.main_head(self._features(self.embedding(noisy)))
-
-    def reconstruct(self, noisy: Tensor, mask: Tensor) -> Tensor:
-        """Predict the picture from the pixels where `mask` (N, 1, Y, X) is 1."""
-        return self.auxiliary_head(self._features(self._embed_masked(noisy, mask)))
-
-    def joint(self, noisy: Tensor, masked: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """`forward(noisy)` and `reconstruct(masked, mask)` in one pass over a stacked batch."""
-        stacked = torch.cat([self.embedding(noisy), self._embed_masked(masked, mask)])
-        features = self._features(stacked)
-        plain, hidden = features[: len(noisy)], features[len(noisy) :]
-        return noisy - self.main_head(plain), self.auxiliary_head(hidden)
-
-    def _embed_masked(self, noisy: Tensor, mask: Tensor) -> Tensor:
-        embedded = self.embedding(noisy)
-        mask = mask.to(embedded.dtype)
-        return embedded * mask + self.mask_token.to(embedded.dtype) * (1 - mask)
 
     def _features(self, x: Tensor) -> Tensor:
         skips = []
