@@ -32,3 +32,18 @@ def patch_mask(
     hidden = math.ceil(round(mask_ratio * cells, 6))
     mask = (order >= hidden).to(torch.float32).reshape(count, 1, rows, columns)
     return F.interpolate(mask, scale_factor=patch, mode="nearest")[..., : size[0], : size[1]]
+
+
+def pixel_mask(
+    pictures: Tensor, mask_ratio: float | Tensor, generator: torch.Generator, *, shared: bool
+) -> Tensor:
+    """Hide each pixel of `pictures` (N, C, Y, X) with the probability `mask_ratio`.
+
+    Returns
+    -------
+    Tensor (N, C, Y, X), or (N, 1, Y, X) for a mask `shared` by the channels; like `pictures`.
+    """
+    count, channels, rows, columns = pictures.shape
+    shape = (count, 1 if shared else channels, rows, columns)
+    u = torch.rand(shape, generator=generator, device=pictures.device)
+    return (u >= mask_ratio).to(pictures.dtype)

@@ -191,6 +191,8 @@ class Mix:
         return noisy
 
 
+MEASURED = "measured:"
+
 _Builder = Callable[..., Noise]
 
 # name -> (how to build it from ranges, how the arguments are written)
@@ -211,13 +213,18 @@ def parse(spec: str) -> Noise:
 
     ``gaussian:25``, ``gaussian:0-55``, ``poisson:5-50``, ``poisson-gaussian:0.01,0.0004``,
     ``correlated:5-40,0.5-1.5``, ``camera``; ``A+B`` applies one after the other, and
-    ``mix:A*WEIGHT/B*WEIGHT`` draws one for each picture.
+    ``mix:A*WEIGHT/B*WEIGHT`` draws one for each picture. ``measured:PATH`` is noise measured from
+    frames, see `denoise_cli.measured.measure`; it stands alone.
 
     Raises
     ------
     UsageError
         If a name is unknown or an argument is no number or range.
     """
+    if spec.startswith(MEASURED):
+        from .measured import measure
+
+        return measure(spec.removeprefix(MEASURED))
     if spec.startswith("mix:"):
         parts = [part.rpartition("*") for part in spec[4:].split("/")]
         models = tuple(parse(name if star else weight) for name, star, weight in parts)
@@ -228,7 +235,9 @@ def parse(spec: str) -> Noise:
     name, _, text = spec.partition(":")
     if name not in NOISES:
         known = ", ".join(f"{n}:{a}" for n, (_, a) in NOISES.items())
-        raise UsageError(f"unknown noise {spec!r}; known are {known}, A+B and mix:A*W/B*W")
+        raise UsageError(
+            f"unknown noise {spec!r}; known are {known}, A+B, mix:A*W/B*W and measured:PATH"
+        )
     builder, arguments = NOISES[name]
     logarithmic = name == "camera"
     ranges = [_range(part, spec, logarithmic) for part in text.split(",")] if text else []

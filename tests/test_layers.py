@@ -13,20 +13,22 @@ import denoise_cli
 PACKAGE = Path(denoise_cli.__file__).parent
 
 # Modules that import nothing of the package but errors; everybody may import them.
-LEAVES = {"networks", "noise", "masking", "tile", "normalize", "metrics", "image", "device"}
+LEAVES = {"networks", "masking", "tile", "normalize", "metrics", "image", "device", "values"}
 
 # layer -> the layers that it may import besides itself and errors
 ALLOWED = {
     "": {"cli", "denoiser", "image", "io"},  # __init__ and __main__
     "cli": {"denoiser", "training", "io", "checkpoints", "published", "store", "methods", "trace"}
-    | {"image", "metrics", "noise", "normalize"},
+    | {"image", "measured", "metrics", "noise", "normalize", "values"},
     "trace": {"image", "io", "metrics"},
     "denoiser": {"methods", "checkpoints", "image", "normalize", "tile", "device"},
-    "training": LEAVES - {"tile", "image"} | {"objectives", "checkpoints"},
-    "methods": {"objectives", "masking", "noise", "validation"},
+    "training": LEAVES - {"tile"} | {"checkpoints", "io", "measured", "noise", "objectives"},
+    "methods": {"objectives", "masking", "noise", "validation", "values"},
     "checkpoints": {"networks", "normalize", "store"},
     "published": {"networks", "store"},
     "store": set(),
+    "noise": {"measured"},
+    "measured": {"io", "image", "normalize"},
     "objectives": {"masking", "noise"},
     "io": {"image"},
     "validation": set(),

@@ -45,7 +45,7 @@ def test_it_learns_and_the_checkpoint_denoises(photos: Path, tmp_path: Path) -> 
     assert seen[-1].loss < 0.85 * seen[0].loss
     assert seen[-1].val_psnr is not None
     assert seen[-1].val_psnr > 21.5
-    assert {p.name for p in tmp_path.iterdir()} == {"n.safetensors", "n.csv"}
+    assert {p.name for p in tmp_path.iterdir()} == {"n.safetensors", "n.csv", "n.preview.png"}
     with (tmp_path / "n.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert float(rows[-1]["val_psnr"]) == pytest.approx(seen[-1].val_psnr)

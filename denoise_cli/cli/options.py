@@ -12,6 +12,7 @@ from ..errors import UsageError
 DEFAULT_METHOD = "ttt-mim"
 
 _METHOD, _SPEED, _REPORT = "Method", "Speed and memory", "Reports"
+_PICTURES = "Pictures"
 
 Inputs = Annotated[
     list[Path],
@@ -208,15 +209,84 @@ Debug = Annotated[
 
 
 Data = Annotated[
-    Path, typer.Option("--data", metavar="FOLDER", help="Clean photos, searched recursively.")
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="FOLDER",
+        help="Clean photos, searched recursively; noise is added to them.",
+        show_default=False,
+        rich_help_panel=_PICTURES,
+    ),
+]
+TrainPairs = Annotated[
+    tuple[Path, Path] | None,
+    typer.Option(
+        "--pairs",
+        metavar="NOISY CLEAN",
+        help="Instead: folders of noisy pictures and of their clean ones, by name.",
+        show_default=False,
+        rich_help_panel=_PICTURES,
+    ),
+]
+TrainNoisy = Annotated[
+    Path | None,
+    typer.Option(
+        "--noisy",
+        metavar="FOLDER",
+        help="Instead: noisy pictures alone, for noise that is independent between pixels.",
+        show_default=False,
+        rich_help_panel=_PICTURES,
+    ),
 ]
 TrainNoise = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--noise",
         metavar="SPEC",
-        help="Noise to train on, such as gaussian:0-55 or mix:gaussian:0-55*0.7/camera*0.3.",
+        help="Noise to add, such as gaussian:0-55, mix:gaussian:0-55*0.7/camera*0.3 or "
+        "measured:PATH (dark frames and flat fields, or noisy pictures).",
+        show_default=False,
+        rich_help_panel=_PICTURES,
     ),
+]
+RecipeOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-O",
+        "--option",
+        metavar="NAME=VALUE",
+        help="An option of the recipe; may be given several times.",
+        show_default=False,
+    ),
+]
+Mask = Annotated[
+    str | None,
+    typer.Option(
+        "--mask",
+        metavar="X|LOW-HIGH",
+        help="For recipes that hide pixels: the fraction hidden, such as 0.3 or 0.8-0.95.",
+        show_default=False,
+    ),
+]
+SharedMask = Annotated[
+    bool, typer.Option("--shared-mask", help="Hide a pixel in all channels or in none.")
+]
+Config = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--config",
+        metavar="NAME=VALUE",
+        help="An argument of the network, such as channels=1 or bias=false; may be given several "
+        "times.",
+        show_default=False,
+    ),
+]
+SaveEvery = Annotated[
+    str,
+    typer.Option("--save-every", metavar="TIME", help="How often the state is saved."),
+]
+Workers = Annotated[
+    int, typer.Option("--workers", min=1, metavar="N", help="Threads that make batches.")
 ]
 Checkpoint = Annotated[
     Path, typer.Option("--output", "-o", metavar="FILE", help="The .safetensors file to write.")
@@ -228,23 +298,27 @@ TrainSteps = Annotated[
         "--steps",
         min=1,
         metavar="N",
-        help="Optimizer steps; 20000 without --time.",
+        help="Optimizer steps; without --time 20000, or 5000 from weights that fit.",
         show_default=False,
     ),
 ]
-Minutes = Annotated[
-    float | None,
+Time = Annotated[
+    str | None,
     typer.Option(
         "--time",
-        min=0.0,
-        metavar="MINUTES",
-        help="Wall-clock time to train for; the learning rate falls to zero along it.",
+        metavar="TIME",
+        help="Wall-clock time to train for, such as 90s, 20m or 2h; the learning rate falls to "
+        "zero along it.",
         show_default=False,
     ),
 ]
 Batch = Annotated[
-    int | None,
-    typer.Option("--batch", min=1, metavar="N", help="Patches a step.", show_default=False),
+    str,
+    typer.Option(
+        "--batch",
+        metavar="auto|N",
+        help="Patches a step; halved when memory runs out.",
+    ),
 ]
 Patch = Annotated[
     int | None,
@@ -261,7 +335,13 @@ Network = Annotated[
 ]
 Init = Annotated[
     str | None,
-    typer.Option("--init", metavar="NAME|FILE", help="Weights to start from.", show_default=False),
+    typer.Option(
+        "--init",
+        metavar="NAME|FILE",
+        help="Weights to start from; none: random ones. Default: for measured noise ttt-mim, "
+        "otherwise none.",
+        show_default=False,
+    ),
 ]
 Validation = Annotated[
     Path | None,
@@ -270,6 +350,7 @@ Validation = Annotated[
         metavar="FOLDER",
         help="Clean photos to validate on. Default: a few of --data, held out.",
         show_default=False,
+        rich_help_panel=_PICTURES,
     ),
 ]
 Resume = Annotated[

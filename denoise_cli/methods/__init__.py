@@ -8,10 +8,12 @@ from importlib import import_module
 from typing import Any, get_type_hints
 
 from ..errors import UsageError
+from ..values import parse_value
 
 # name -> "module:Class"
 METHODS = {
     "ttt-mim": "ttt_mim:TTTMIM",
+    "mpi": "mpi:MPI",
     "none": "base:Plain",
 }
 
@@ -46,7 +48,8 @@ def load_method(name: str, options: Mapping[str, Any] | None = None) -> Any:
         if option not in known:
             has = f"known are {', '.join(known)}" if known else "it has none"
             raise UsageError(f"method {name!r} has no option {option!r}; {has}")
-        values[option] = _parse(name, option, value, types[option])
+        label = f"option {option!r} of method {name!r}"
+        values[option] = parse_value(label, value, types[option])
     return cls(**values)
 
 
@@ -56,19 +59,3 @@ def describe(name: str) -> tuple[str, list[tuple[str, str, Any, str]]]:
     types = get_type_hints(cls)
     options = [(f.name, types[f.name].__name__, f.default, f.metadata["help"]) for f in fields(cls)]
     return (cls.__doc__ or "").splitlines()[0], options
-
-
-def _parse(method: str, option: str, value: Any, kind: type) -> Any:
-    try:
-        if kind is bool:
-            text = str(value).lower()
-            if text not in ("true", "false", "yes", "no", "1", "0"):
-                raise ValueError
-            return text in ("true", "yes", "1")
-        if kind is int and isinstance(value, float) and not value.is_integer():
-            raise ValueError
-        return kind(value)
-    except ValueError:
-        raise UsageError(
-            f"option {option!r} of method {method!r} takes {kind.__name__}, not {value!r}"
-        ) from None

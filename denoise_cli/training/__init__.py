@@ -1,10 +1,8 @@
-"""Training: recipes (one line each) and the function that runs one."""
+"""Training: recipes and the function that runs one."""
 
 from __future__ import annotations
 
 from .loop import Progress, train
-
-# name -> "module:Class"
-RECIPES = {"ttt-mim": "joint_mim:JointMIM"}
+from .recipes import RECIPES
 
 __all__ = ["RECIPES", "Progress", "train"]

@@ -1,19 +1,22 @@
-"""Clean photographs -> random patches, kept decoded in memory."""
+"""Photographs, pairs of noisy and clean ones -> random patches, kept decoded in memory."""
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .. import io
 from ..errors import UnreadableImage, UsageError
+from ..image import to_planes
+from ..normalize import Scale
 
+AHEAD = 3  # batches ready beyond those in the making
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".avif", ".bmp"}
 
 
@@ -57,11 +60,21 @@ def split(photos: list[np.ndarray], held_out: int) -> tuple[list[np.ndarray], li
 class Patches:
     """Batches of random patches; the batch of a step depends on the seed and the step alone.
 
-    That is what makes a resumed run the same as an uninterrupted one.
+    That is what makes a resumed run the same as an uninterrupted one. A share `gray` of the patches
+    loses its color, a share `halve` is halved in size. Processes of different `rank` draw different
+    patches.
     """
 
     def __init__(
-        self, photos: list[np.ndarray], *, patch: int, batch: int, seed: int, gray: float = 0.2
+        self,
+        photos: list[np.ndarray],
+        *,
+        patch: int,
+        batch: int,
+        seed: int,
+        gray: float = 0.2,
+        halve: float = 0.25,
+        rank: int = 0,
     ) -> None:
         # A photo is drawn as often as its size says, but small ones are not starved.
         self.photos = [p for p in photos if min(p.shape[:2]) >= patch]
@@ -69,18 +82,19 @@ class Patches:
             raise UsageError(f"no photo has {patch} pixels on its short side; lower --patch")
         weights = np.array([p.shape[0] * p.shape[1] for p in self.photos], float) ** 0.5
         self.weights = weights / weights.sum()
-        self.patch, self.batch, self.seed, self.gray = patch, batch, seed, gray
+        self.patch, self.batch, self.gray, self.halve = patch, batch, gray, halve
+        self.seed = (seed, rank) if rank else (seed,)
 
     def __call__(self, step: int) -> np.ndarray:
-        """The clean patches of one step: uint8 (N, Y, X, 3)."""
-        rng = np.random.default_rng((self.seed, step))
+        """The patches of one step (N, Y, X, C), of the photos' type."""
+        rng = np.random.default_rng((*self.seed, step))
         chosen = rng.choice(len(self.photos), self.batch, p=self.weights)
         return np.stack([self._patch(self.photos[i], rng) for i in chosen])
 
     def _patch(self, photo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         size = self.patch
         # Some patches are halved in size, which sharpens them and rids them of coding artifacts.
-        factor = 2 if min(photo.shape[:2]) >= 2 * size and rng.random() < 0.25 else 1
+        factor = 2 if min(photo.shape[:2]) >= 2 * size and rng.random() < self.halve else 1
         y = rng.integers(photo.shape[0] - factor * size + 1)
         x = rng.integers(photo.shape[1] - factor * size + 1)
         patch = photo[y : y + factor * size, x : x + factor * size]
@@ -88,46 +102,120 @@ class Patches:
             halves = patch.reshape(size, 2, size, 2, 3).mean(axis=(1, 3))
             patch = np.rint(halves).astype(np.uint8)
         if rng.random() < self.gray:
-            luma = patch @ np.array([0.299, 0.587, 0.114])
-            patch = np.repeat(np.rint(luma).astype(np.uint8)[..., None], 3, axis=2)
+            patch = gray(patch)
         if rng.random() < 0.5:
             patch = patch[:, ::-1]
         return np.rot90(patch, int(rng.integers(4)))
 
 
-def prefetch(patches: Patches, first: int, last: int, ahead: int = 4) -> Iterator[np.ndarray]:
-    """The batches of steps `first`..`last` - 1, made ahead in a thread."""
-    ready: queue.Queue[np.ndarray | BaseException | None] = queue.Queue(ahead)
-    stopped = threading.Event()
+def gray(photo: np.ndarray) -> np.ndarray:
+    """The luma of `photo` (..., 3), uint8, in all three channels."""
+    luma = photo @ np.array([0.299, 0.587, 0.114])
+    return np.repeat(np.rint(luma).astype(np.uint8)[..., None], 3, axis=-1)
 
-    def put(item: np.ndarray | BaseException | None) -> None:
-        while not stopped.is_set():
-            try:
-                return ready.put(item, timeout=0.2)
-            except queue.Full:
-                continue
 
-    def work() -> None:
+class PairedPatches:
+    """Batches of patches of noisy pictures and of their clean ones, as `Patches` draws them.
+
+    Parameters
+    ----------
+    noisy, clean : list of ndarray (Y, X, 3)
+        Float on 0..1, the same sizes pairwise.
+    """
+
+    def __init__(
+        self,
+        noisy: list[np.ndarray],
+        clean: list[np.ndarray],
+        *,
+        patch: int,
+        batch: int,
+        seed: int,
+        rank: int = 0,
+    ) -> None:
+        joined = [np.concatenate(pair, axis=2) for pair in zip(noisy, clean, strict=True)]
+        self.joined = Patches(
+            joined, patch=patch, batch=batch, seed=seed, gray=0.0, halve=0.0, rank=rank
+        )
+
+    def __call__(self, step: int) -> np.ndarray:
+        """The patches of one step: float (2, N, Y, X, 3), noisy and clean."""
+        return np.stack(np.split(self.joined(step), 2, axis=-1))
+
+
+def load_pairs(noisy: Path, clean: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Noisy and clean pictures (Y, X, 3), float on 0..1, of two folders, paired by their names.
+
+    Names pair when they are equal but for the suffix. Each pair is put on the scale of its noisy
+    picture, as `denoise` puts a picture it is given.
+
+    Raises
+    ------
+    UsageError
+        If a picture has no partner, or its partner another size.
+    DenoiseError
+        If a picture cannot be read.
+    """
+    first, second = _by_stem(noisy), _by_stem(clean)
+    alone = sorted((first | second)[stem].name for stem in first.keys() ^ second.keys())
+    if alone:
+        raise UsageError(f"no partner by name for {', '.join(alone[:5])}")
+    pairs: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for stem, path in first.items():
+        stored = [_stored(path), _stored(second[stem])]
+        if stored[0].shape[:2] != stored[1].shape[:2]:
+            raise UsageError(f"{path}: not of the size of {second[stem]}; give pairs of one size")
+        scale = Scale.of(stored[0])
+        for pictures, samples in zip(pairs, stored, strict=True):
+            pictures.append(np.broadcast_to(scale.forward(samples), (*samples.shape[:2], 3)))
+    return pairs
+
+
+def load_noisy(folder: Path) -> list[np.ndarray]:
+    """Noisy pictures (Y, X, 3) of `folder`, float on 0..1, each on the scale it is denoised on."""
+    pictures = []
+    for path in _by_stem(folder).values():
+        samples = _stored(path)
+        scaled = Scale.of(samples).forward(samples)
+        pictures.append(np.broadcast_to(scaled, (*samples.shape[:2], 3)))
+    return pictures
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder")
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in io.SUFFIXES)
+    if not found:
+        raise UsageError(f"{folder}: no pictures in it")
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
+
+
+def _stored(path: Path) -> np.ndarray:
+    """The first plane of a picture, (Y, X, 1 or 3), as stored."""
+    image = io.read(path)
+    return np.moveaxis(to_planes(image.samples, image.axes)[0][0], 0, -1)
+
+
+def prefetch(
+    patches: Callable[[int], np.ndarray], first: int, last: int, *, workers: int = 1
+) -> Iterator[np.ndarray]:
+    """The batches of steps `first`..`last` - 1 in order, made ahead by `workers` threads."""
+    waiting: deque[Future[np.ndarray]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
         try:
-            for step in range(first, last):
-                if stopped.is_set():
-                    return
-                put(patches(step))
-            put(None)
-        except BaseException as error:  # handed over to the reader, never swallowed
-            put(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stopped.set()
+            while first < last or waiting:
+                while first < last and len(waiting) < workers + AHEAD:
+                    waiting.append(pool.submit(patches, first))
+                    first += 1
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def to_tensor(patches: np.ndarray, device: torch.device) -> Tensor:
-    """uint8 (N, Y, X, 3) -> float (N, 3, Y, X) on 0..1, channels last."""
+    """(N, Y, X, 3), uint8 or float on 0..1 -> float (N, 3, Y, X) on 0..1, channels last."""
     pictures = torch.from_numpy(patches).to(device, non_blocking=True).permute(0, 3, 1, 2)
-    return pictures.float().div_(255).contiguous(memory_format=torch.channels_last)
+    if pictures.dtype == torch.uint8:
+        pictures = pictures.float().div_(255)
+    return pictures.float().contiguous(memory_format=torch.channels_last)

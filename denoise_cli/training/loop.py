@@ -6,29 +6,35 @@ import csv
 import hashlib
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .. import checkpoints, device as devices, networks, noise as noises
-from ..errors import CheckpointError, UsageError
+from .. import checkpoints, device as devices, measured, networks, noise as noises
+from ..errors import CheckpointError, DeviceError, UsageError
 from ..metrics import psnr
 from ..normalize import Standardization
-from .data import Patches, load_photos, prefetch, split, to_tensor
+from . import parallel, preview
+from .data import prefetch
 from .optimizer import Optimizer
+from .recipes import load_recipe
+from .source import Source
 
 IMAGENET = Standardization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-SAVE_SECONDS = 60.0
 LOOK_EVERY = 20
+VALIDATE_EVERY = 500
 WARM_UP_STEPS = 100
+STEPS, FINE_TUNING_STEPS = 20_000, 5_000
+# A GPU is not filled by the batches that are best on a CPU.
+CUDA_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,12 @@ class Progress:
     loss: float
     patches_per_second: float
     val_psnr: float | None = None
+    note: str | None = None
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the end, at the pace so far."""
+        return self.seconds * (1 / max(self.done, 1e-6) - 1)
 
 
 @dataclass
@@ -50,6 +62,7 @@ class _State:
 
     step: int = 0
     seconds: float = 0.0
+    batch: int = 0
     best: float = -math.inf
     log: list[dict[str, float]] = field(default_factory=list)
 
@@ -57,12 +70,15 @@ class _State:
 def train(
     recipe: str = "ttt-mim",
     *,
-    data: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    noise: str,
+    data: str | os.PathLike[str] | None = None,
+    pairs: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None,
+    noisy: str | os.PathLike[str] | None = None,
+    noise: str | None = None,
+    options: Mapping[str, Any] | None = None,
     steps: int | None = None,
     minutes: float | None = None,
-    batch: int | None = None,
+    batch: int | str | None = None,
     patch: int | None = None,
     lr: float | None = None,
     network: str | None = None,
@@ -70,33 +86,55 @@ def train(
     init: str | None = None,
     val: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    save_seconds: float = 60.0,
+    workers: int = 2,
     device: str = "auto",
     precision: str = "auto",
     seed: int = 0,
     progress: Callable[[Progress], None] | None = None,
 ) -> Path:
-    """Train a checkpoint on clean photos with synthetic noise.
+    """Train a checkpoint on clean photos with synthetic noise, on pairs, or on noisy pictures.
 
     The learning rate warms up over 100 steps and falls to zero along a cosine over `steps`
-    optimizer steps or `minutes` of wall-clock time, whichever is given (20,000 steps by default).
-    The run is described in ``OUT``'s header and logged to ``OUT.csv``; its state is kept in
-    ``OUT.state`` until it ends.
+    optimizer steps or `minutes` of wall-clock time, whichever is given (by default 20,000 steps,
+    5,000 from a checkpoint);
+    the time counts over all parts of a run that is resumed. The weights that validate best are
+    kept. The run is described in ``OUT``'s header and logged to ``OUT.csv``; ``OUT.preview.png``
+    shows what it does to a held-out picture. Its state is kept in ``OUT.state`` until it ends;
+    Ctrl-C and SIGTERM finish the step, save the state and raise KeyboardInterrupt. Started by
+    ``torchrun``, the processes share the work; `batch` is that of each.
 
     Parameters
     ----------
     recipe : str
         A name of `RECIPES`.
+    out : path
+        The ``.safetensors`` file to write.
     data, val : path
         Folders of clean pictures (searched recursively); without `val`, up to 12 of `data` are held
         out for validation.
-    out : path
-        The ``.safetensors`` file to write.
-    noise : str
-        A noise specification, see `denoise_cli.noise.parse`.
+    pairs : tuple of path
+        Folders of noisy pictures and of their clean ones, by name, instead of `data`.
+    noisy : path
+        A folder of noisy pictures without clean ones, instead of `data`; the recipe is then one
+        that needs none, ``noise2void`` unless another is named. There is no validation.
+    noise : str, optional
+        A noise specification, see `denoise_cli.noise.parse`; by default the recipe's own, if any.
+    options : mapping, optional
+        Further options of the recipe, by name.
+    batch : int or "auto"
+        Patches a step. ``auto`` is the recipe's, eightfold on a GPU; it is halved when memory runs
+        out.
     init : str, optional
-        Name or path of a checkpoint to start from (its network and normalization are kept).
+        Name or path of a checkpoint to start from (its network and normalization are kept), or
+        ``none``. By default a run for measured noise starts from ``ttt-mim``, which is most of the
+        way there, others from random weights.
     resume : bool
         Go on from ``OUT.state`` with the same arguments; the same loss curve as uninterrupted.
+    save_seconds : float
+        How often the state is saved.
+    workers : int
+        Threads that make batches.
 
     Returns
     -------
@@ -110,49 +148,72 @@ def train(
     CheckpointError
         If there is no state to resume from, or it is of another run.
     """
+    if sum(source is not None for source in (data, pairs, noisy)) != 1:
+        raise UsageError("training takes one of --data, --pairs and --noisy")
+    if noisy is not None and recipe == "ttt-mim":
+        recipe = "noise2void"
+    if init is None and network is None and recipe == "ttt-mim":
+        init = "ttt-mim" if (noise or "").startswith(noises.MEASURED) else None
+    init = None if init == "none" else init
+    resolved = devices.resolve(parallel.local_device(device), precision)
+    made = load_recipe(recipe, options, patch=patch, lr=lr, network=network)
+    if batch == "auto":
+        batch = made.batch * (CUDA_BATCH if resolved.torch.type == "cuda" else 1)
+    if batch is not None:
+        made = replace(made, batch=int(batch))
     run = _Run(
-        recipe=_recipe(recipe, batch=batch, patch=patch, lr=lr, network=network),
+        recipe=made,
         recipe_name=recipe,
-        noise_spec=noise,
+        noise_spec=_noise_of(made, noise, has_clean=data is not None),
         out=Path(out),
-        steps=steps if steps or minutes else 20_000,
+        steps=steps if steps or minutes else FINE_TUNING_STEPS if init else STEPS,
         minutes=minutes,
+        save_seconds=save_seconds,
+        workers=workers,
         seed=seed,
-        device=devices.resolve(device, precision),
+        device=resolved,
     )
-    run.build(config or {}, init)
-    run.load_data(Path(data), Path(val) if val else None)
-    if resume:
-        run.resume()
-    run.loop(progress)
+    with parallel.group(resolved), parallel.stoppable() as stop:
+        run.build(config or {}, init)
+        run.open(data=data, pairs=pairs, noisy=noisy, val=val)
+        if resume:
+            run.resume()
+        run.loop(progress, stop)
     return run.out
 
 
-def _recipe(name: str, **overrides: Any) -> Any:
-    from . import RECIPES
+def _noise_of(recipe: Any, noise: str | None, *, has_clean: bool) -> str | None:
+    if not has_clean:
+        if noise:
+            raise UsageError("--noise is added to clean photos; leave it out with noisy pictures")
+        return None
+    if noise is None and not hasattr(recipe, "noise"):
+        raise UsageError("what noise? Give --noise, such as gaussian:0-55 or measured:darks/")
+    return noise if noise is not None else recipe.noise
 
-    if name not in RECIPES:
-        raise UsageError(f"unknown recipe {name!r}; known are {', '.join(RECIPES)}")
-    module, cls = RECIPES[name].split(":")
-    recipe = getattr(import_module(f".{module}", __package__), cls)()
-    return replace(recipe, **{key: value for key, value in overrides.items() if value is not None})
+
+def _predict(network: nn.Module, noisy: Tensor, generator: torch.Generator) -> Tensor:
+    denoised: Tensor = network(noisy)
+    return denoised
 
 
 @dataclass
 class _Run:
     recipe: Any
     recipe_name: str
-    noise_spec: str
+    noise_spec: str | None
     out: Path
     steps: int | None
     minutes: float | None
+    save_seconds: float
+    workers: int
     seed: int
     device: devices.Device
     saved_at: float = 0.0
     state: _State = field(default_factory=_State)
 
     def build(self, config: Mapping[str, Any], init: str | None) -> None:
-        self.noise = noises.parse(self.noise_spec)
+        self.noise = noises.parse(self.noise_spec) if self.noise_spec else None
         torch.manual_seed(self.seed)
         if init:
             start = checkpoints.load(init)
@@ -160,44 +221,82 @@ class _Run:
             self.network_name = start.metadata["network"]
         else:
             self.network_name = self.recipe.network
-            self.network = networks.build(self.network_name, **config)
+            arguments = getattr(self.recipe, "network_config", dict)(config)
+            self.network = networks.build(self.network_name, **arguments)
             # The published network was trained on ImageNet-normalized pictures (methods of the
             # paper); one without biases must see black as 0.
             plain = self.network_name != "mim-unet"
             self.standardization = Standardization() if plain else IMAGENET
         self.init = init
         self.network.to(self.device.torch, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.loss = parallel.loss_module(self.network, self.recipe)
         self.optimizer = Optimizer(self.network, self.recipe.lr, self.recipe.weight_decay)
+        self.state.batch = self.recipe.batch
 
-    def load_data(self, data: Path, val: Path | None) -> None:
-        photos = load_photos(data)
-        train, held_out = (photos, load_photos(val)) if val else split(photos, 12)
-        self.patches = Patches(
-            train, patch=self.recipe.patch, batch=self.recipe.batch, seed=self.seed
+    def open(self, **folders: Any) -> None:
+        channels: int = self.network.config["channels"]  # type: ignore[index,assignment]
+        multiple: int = self.network.multiple_of  # type: ignore[assignment]
+        self.source = Source.open(**folders, noise=self.noise, channels=channels, multiple=multiple)
+        # A network that is not simply called with noisy pictures is validated as its recipe says.
+        self.recipe_predict = getattr(self.recipe, "predict", _predict)
+
+    def _patches(self) -> Callable[[int], np.ndarray]:
+        return self.source.patches(
+            patch=self.recipe.patch, batch=self.state.batch, seed=self.seed, rank=parallel.rank()
         )
-        self.multiple: int = self.network.multiple_of  # type: ignore[assignment]
-        self.held_out = [_centre(photo, 256, self.multiple) for photo in held_out]
-        self.data = {"folder": data.name, "photos": len(train), "held_out": len(held_out)}
 
-    def loop(self, progress: Callable[[Progress], None] | None) -> None:
-        ends = self.steps or 10**9
+    def loop(self, progress: Callable[[Progress], None] | None, stop: threading.Event) -> None:
         started = time.monotonic() - self.state.seconds
         self.saved_at = time.monotonic()
         try:
-            for batch in prefetch(self.patches, self.state.step, ends):
-                self._set_lr()
-                loss = self._step(to_tensor(batch, self.device.torch))
-                self.state.step += 1
-                self.state.seconds = time.monotonic() - started
-                finished = self.state.step >= ends or self._done() >= 1
-                # The host waits for the device only where a number is looked at.
-                if self.state.step % LOOK_EVERY == 0 or finished:
-                    self._look(loss, finished, progress)
-                if finished:
-                    break
+            while not self._finished():
+                try:
+                    self._steps(started, progress, stop)
+                except RuntimeError as error:  # OutOfMemoryError is one; the CPU has none
+                    if "memory" not in str(error):
+                        raise
+                    self._halve_batch(progress)
         except KeyboardInterrupt:
-            self._save_state()
+            if not parallel.rank():
+                self._save_state()
             raise
+
+    def _steps(
+        self, started: float, progress: Callable[[Progress], None] | None, stop: threading.Event
+    ) -> None:
+        """Steps with the present batch, until the end."""
+        ends = self.steps or 10**9
+        for batch in prefetch(self._patches(), self.state.step, ends, workers=self.workers):
+            self._set_lr()
+            loss = self._step(batch)
+            self.state.step += 1
+            self.state.seconds = time.monotonic() - started
+            looks = self.state.step % LOOK_EVERY == 0
+            alone = parallel.processes() == 1
+            finished = self.state.step >= ends or ((alone or looks) and self._finished())
+            # The host waits for the device only where a number is looked at.
+            if looks or finished:
+                self._look(loss, finished, progress)
+            if finished:
+                return
+            if (alone or looks) and parallel.any_process(stop.is_set(), self.device):
+                raise KeyboardInterrupt
+
+    def _finished(self) -> bool:
+        return parallel.any_process(self._done() >= 1, self.device)
+
+    def _halve_batch(self, progress: Callable[[Progress], None] | None) -> None:
+        if self.state.batch == 1:
+            raise DeviceError(
+                f"{self.device.name} has no memory for a single patch; give a smaller --patch"
+            ) from None
+        self.state.batch //= 2
+        self.optimizer.zero_grad()
+        if self.device.torch.type == "cuda":
+            torch.cuda.empty_cache()
+        if progress:
+            note = f"out of memory; going on with batches of {self.state.batch}"
+            progress(replace(self._report(math.nan, None), note=note))
 
     def _look(
         self, loss: Tensor, finished: bool, progress: Callable[[Progress], None] | None
@@ -209,23 +308,26 @@ class _Run:
                 f"{self.out}: the loss is no longer finite at step {self.state.step}; "
                 "train with a lower --lr"
             )
+        if parallel.rank():
+            return
         score = None
-        if finished or time.monotonic() - self.saved_at > SAVE_SECONDS:
-            score = self._save(value)
-            if finished:
-                self._state_file().unlink(missing_ok=True)
-            else:
-                self._save_state()
+        # Validation goes by steps, not by time, so that a resumed run keeps the same weights.
+        if finished or self.state.step % VALIDATE_EVERY == 0:
+            score = self._validate_and_save(value)
+        if finished:
+            self._state_file().unlink(missing_ok=True)
+        elif time.monotonic() - self.saved_at > self.save_seconds:
+            self._save_state()
             self.saved_at = time.monotonic()
         if progress:
             progress(self._report(value, score))
 
-    def _step(self, clean: Tensor) -> Tensor:
+    def _step(self, batch: np.ndarray) -> Tensor:
         generator = self._generator(self.state.step)
-        noisy = add_noise(self.noise, clean, generator)
+        noisy, clean = self.source.pictures(batch, generator)
         noisy, clean = self.standardization.forward(noisy), self.standardization.forward(clean)
         with self.device.autocast():
-            loss, _ = self.recipe.loss(self.network, noisy, clean, generator)
+            loss: Tensor = self.loss(noisy, clean, generator)
         self.optimizer.zero_grad()
         loss.backward()
         # Norm-free networks meet a rare exploding batch; the paper's network never reaches this.
@@ -234,7 +336,8 @@ class _Run:
         return loss.detach()
 
     def _generator(self, step: int) -> torch.Generator:
-        digest = hashlib.sha256(f"{self.seed}/{step}".encode()).digest()
+        rank = f"/{parallel.rank()}" if parallel.rank() else ""
+        digest = hashlib.sha256(f"{self.seed}/{step}{rank}".encode()).digest()
         generator = torch.Generator(device=self.device.torch)
         return generator.manual_seed(int.from_bytes(digest[:7], "little"))
 
@@ -250,20 +353,24 @@ class _Run:
 
     @torch.no_grad()
     def _validate(self) -> float | None:
-        if not self.held_out:
-            return None
         scores = []
-        for index, photo in enumerate(self.held_out):
-            clean = to_tensor(photo[None], self.device.torch)
-            noisy = add_noise(self.noise, clean, self._generator(-1 - index))
+        self.network.eval()
+        for index, batch in enumerate(self.source.held_out):
+            generator = self._generator(-1 - index)
+            noisy, clean = self.source.pictures(batch, generator)
             with self.device.autocast():
-                denoised = self.network(self.standardization.forward(noisy))
-            denoised = self.standardization.inverse(denoised.float())
-            scores.append(psnr(clean.cpu().numpy(), denoised.cpu().numpy()))
-        return float(np.mean(scores))
+                seen = self.standardization.forward(noisy)
+                denoised = self.recipe_predict(self.network, seen, generator).float()
+            pictures = (noisy, self.standardization.inverse(denoised), clean)
+            arrays = [picture[0].cpu().numpy() for picture in pictures]
+            scores.append(psnr(arrays[2], arrays[1]))
+            if index == 0:
+                preview.write(self.out.with_suffix(".preview.png"), arrays)
+        self.network.train()
+        return float(np.mean(scores)) if scores else None
 
-    def _save(self, loss: float) -> float | None:
-        """Write the checkpoint and the log; the validation PSNR, if any."""
+    def _validate_and_save(self, loss: float) -> float | None:
+        """Score the network, keep it if it is the best yet, and write the log."""
         score = self._validate()
         row = {"step": self.state.step, "seconds": round(self.state.seconds, 1), "loss": loss}
         self.state.log.append(row | ({"val_psnr": score} if score is not None else {}))
@@ -271,7 +378,9 @@ class _Run:
             writer = csv.DictWriter(file, ["step", "seconds", "loss", "val_psnr"])
             writer.writeheader()
             writer.writerows(self.state.log)
-        checkpoints.save(self.out, self.network, self._header(score))
+        if score is None or score >= self.state.best or not self.out.exists():
+            checkpoints.save(self.out, self.network, self._header(score))
+            self.state.best = self.state.best if score is None else score
         return score
 
     def _save_state(self) -> None:
@@ -309,6 +418,7 @@ class _Run:
             key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self.recipe).items()
         }
+        recipe.pop("batch")  # what memory allows may differ from what was asked for
         return {
             "recipe": self.recipe_name,
             "options": recipe,
@@ -321,36 +431,30 @@ class _Run:
     def _header(self, score: float | None) -> dict[str, Any]:
         return {
             **self._arguments(),
+            "batch": self.state.batch * parallel.processes(),
+            **self._measured(),
             "supports": list(self.recipe.supports),
             "mean": list(self.standardization.mean),
             "std": list(self.standardization.std),
-            "data": self.data,
+            "data": self.source.describe(),
             "steps": self.state.step,
             "seconds": round(self.state.seconds),
             "val_psnr": score,
             "date": date.today().isoformat(),
         }
 
+    def _measured(self) -> dict[str, Any]:
+        if isinstance(self.noise, measured.Measured):
+            return {"measured": self.noise.describe()}
+        return {}
+
     def _report(self, loss: float, score: float | None) -> Progress:
-        rate = self.state.step * self.recipe.batch / max(self.state.seconds, 1e-9)
+        rate = (
+            self.state.step
+            * self.state.batch
+            * parallel.processes()
+            / max(self.state.seconds, 1e-9)
+        )
         return Progress(
             self.state.step, self.steps, self._done(), self.state.seconds, loss, rate, score
         )
-
-
-def add_noise(noise: noises.Noise, clean: Tensor, generator: torch.Generator) -> Tensor:
-    """Noisy pictures for `clean` (N, C, Y, X); gray ones get the same noise in all channels.
-
-    That is how a gray picture reaches a color network: as one plane, repeated.
-    """
-    noisy = noise.sample(clean, generator)
-    is_gray = (clean == clean[:, :1]).flatten(1).all(dim=1)
-    if is_gray.any():
-        noisy[is_gray] = noise.sample(clean[is_gray, :1], generator).expand_as(noisy[is_gray])
-    return noisy
-
-
-def _centre(photo: np.ndarray, size: int, multiple: int) -> np.ndarray:
-    rows, columns = (min(size, n) // multiple * multiple for n in photo.shape[:2])
-    y, x = (photo.shape[0] - rows) // 2, (photo.shape[1] - columns) // 2
-    return photo[y : y + rows, x : x + columns].copy()

@@ -1,0 +1,229 @@
+"""MPI: a network pre-trained on masked pictures fills in the noisy one, again and again."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..masking import pixel_mask
+from .base import Adaptation, Observer, Predictor, option, random_crop, require
+
+PRESETS = {"fast": (200, 0.9), "full": (1000, 0.99)}  # steps and decay of the average
+RATIO, RATIO_SHARED = 0.3, 0.85  # of the paper: for independent noise, for real noise
+HELD_OUT = 0.05  # of the pixels
+LOOK_EVERY = 20
+PATIENCE = 4  # looks without a better one
+GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+@dataclass(frozen=True)
+class MPI:
+    """Learn for some hundred steps to fill in hidden pixels of the noisy picture, and fill it in.
+
+    Ma et al., "Masked Pre-training Enables Universal Zero-shot Denoiser", NeurIPS 2024, algorithm
+    1. The paper averages the predictions of all steps over the whole picture, with the weight
+    `beta` on the past (eq. 9), which starts from the noisy picture and leaves up to 5 % of it in
+    the result. Here the *weights* of the steps are averaged so, from the first step on, and the
+    picture is predicted at the end, as the mean of what `passes` masks hide. The steps can then be
+    taken on crops, in a time that does not grow with the picture; pictures in tiles have one
+    network for all of them and no seams. Small pictures are soon learned by heart, noise and all: a
+    few pixels that no step learns from show when, and the weights of that step are kept.
+
+    Noise that is correlated between pixels cannot be told from the picture by its neighbors: for
+    it there are networks that hide 80 to 95 %, in all channels at once, and `downsample`, which
+    takes the picture apart into four phases (in true colors; the authors' code mixes them).
+    """
+
+    preset: str = option("fast", "fast: 200 steps, beta 0.9; full: 1000 steps, beta 0.99")
+    steps: int = option(0, "gradient steps at most; 0: the preset's")
+    beta: float = option(0.0, "weight of the past in the average; 0: the preset's")
+    mask_ratio: float = option(0.0, "fraction hidden; 0: what the weights were trained with")
+    lr: float = option(2e-3, "Adam learning rate")
+    crop: int = option(256, "side of the random crop a step learns from, in pixels")
+    passes: int = option(20, "masks that the result is averaged over")
+    downsample: int = option(1, "2: denoise every second pixel apart, for correlated noise")
+    validate: bool = option(True, "stop by the pixels held out; without it all steps are taken")
+
+    def __post_init__(self) -> None:
+        known = " or ".join(PRESETS)
+        require(self.preset in PRESETS, f"preset must be {known}, not {self.preset!r}")
+        require(self.steps >= 0, f"steps must be 0 or more, not {self.steps}")
+        require(0 <= self.beta < 1, f"beta must be 0 or more and below 1, not {self.beta}")
+        require(0 <= self.mask_ratio < 1, f"mask_ratio must be below 1, not {self.mask_ratio}")
+        require(self.lr > 0, f"lr must be above 0, not {self.lr}")
+        require(self.crop >= 64, f"crop must be 64 or more, not {self.crop}")
+        require(self.passes >= 1, f"passes must be 1 or more, not {self.passes}")
+        require(self.downsample in (1, 2), f"downsample must be 1 or 2, not {self.downsample}")
+
+    def adapt(
+        self, network: nn.Module, noisy: Tensor, *, generator: torch.Generator, observer: Observer
+    ) -> Adaptation:
+        """Adapt a copy of `network` to `noisy` (N, C, Y, X), normalized."""
+        steps, beta = PRESETS[self.preset]
+        steps, beta = self.steps or steps, self.beta or beta
+        filler = _Filler.of(network, noisy, self.mask_ratio)
+        phases = _unshuffle(noisy, self.downsample)
+        phases = _at_least(phases, network.minimum)  # type: ignore[arg-type]
+        run = _Fill(self, filler, phases, generator)
+        kept, best, looks = 0, math.inf, 0
+        observer.step(0, self._predictor(filler, run.averaged), None)
+        for step in range(1, steps + 1):
+            run.step(beta)
+            if step % LOOK_EVERY and step != steps:
+                continue
+            observer.progress(step, steps)
+            error = run.held_out_error() if self.validate else -float(step)
+            observer.step(step, self._predictor(filler, run.averaged), None, held_out=error)
+            if error < best:
+                kept, best, looks = step, error, 0
+                run.keep()
+            elif (looks := looks + 1) >= PATIENCE:
+                observer.progress(steps, steps)
+                break
+        reason = f"step {kept} of {step} predicts the pixels held out best"
+        return Adaptation(self._predictor(filler, run.kept), step, kept, None, reason)
+
+    def _predictor(self, filler: _Filler, network: nn.Module) -> Predictor:
+        def predict(pictures: Tensor) -> Tensor:
+            phases = _unshuffle(pictures, self.downsample)
+            filled = filler.average(network, phases, self.passes)
+            return _shuffle(filled, self.downsample, pictures.shape)
+
+        return predict
+
+
+class _Fill:
+    """The steps: a network that learns, the average of its weights, and the best average."""
+
+    def __init__(
+        self, method: MPI, filler: _Filler, pictures: Tensor, generator: torch.Generator
+    ) -> None:
+        self.filler, self.generator = filler, generator
+        self.network = copy.deepcopy(filler.network).train()
+        self.averaged, self.kept = copy.deepcopy(self.network), copy.deepcopy(self.network)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=method.lr)
+        self.size = min(method.crop, *pictures.shape[-2:])
+        u = torch.rand(pictures[:, :1].shape, generator=generator, device=pictures.device)
+        # Held-out pixels are so in all channels, hidden in every step and never learned from.
+        self.pictures = torch.cat([pictures, (u < HELD_OUT).to(pictures.dtype)], dim=1)
+        self.examined = random_crop(self.pictures, self.size, generator)
+        self.examined_mask = self._mask(self.examined)
+        self.taken = 0
+
+    def step(self, beta: float) -> None:
+        """Learn from one crop, and take the weights into the average (bias-corrected)."""
+        crop = random_crop(self.pictures, self.size, self.generator)
+        mask = self._mask(crop)
+        picture, held = crop[:, :-1], crop[:, -1:]
+        learned = (1 - mask) * (1 - held)
+        error = (self.filler.fill(self.network, picture, mask) - picture) * learned
+        loss = error.square().sum() / learned.sum().clamp(min=1)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.taken += 1
+        weight = (1 - beta) / (1 - beta**self.taken)
+        with torch.no_grad():
+            new = list(self.network.parameters())
+            torch._foreach_lerp_(list(self.averaged.parameters()), new, weight)
+
+    @torch.no_grad()
+    def held_out_error(self) -> float:
+        """Mean squared error of the averaged network at the pixels held out of one crop."""
+        picture, held = self.examined[:, :-1], self.examined[:, -1:]
+        filled = self.filler.fill(self.averaged, picture, self.examined_mask)
+        total = ((filled - picture).square() * held).sum()
+        return float(total / (held.sum() * picture.shape[1]).clamp(min=1))
+
+    def keep(self) -> None:
+        """Remember the average as the best one."""
+        self.kept.load_state_dict(self.averaged.state_dict())
+
+    def _mask(self, crop: Tensor) -> Tensor:
+        return self.filler.mask(crop[:, :-1], self.generator) * (1 - crop[:, -1:])
+
+
+@dataclass(frozen=True)
+class _Filler:
+    """How a network is asked: its kind of mask, and the fraction hidden."""
+
+    network: nn.Module
+    ratio: float
+    is_shared: bool
+    is_repeated: bool
+
+    @classmethod
+    def of(cls, network: nn.Module, noisy: Tensor, ratio: float) -> _Filler:
+        config: dict[str, int] = network.config  # type: ignore[assignment]
+        is_shared = config["inputs"] == config["channels"] + 1 < 2 * config["channels"]
+        # A gray picture in three channels would show in one what is hidden in another.
+        is_repeated = noisy.shape[1] > 1 and bool((noisy == noisy[:, :1]).all())
+        ratio = ratio or (RATIO_SHARED if is_shared else RATIO)
+        return cls(network, ratio, is_shared, is_repeated)
+
+    def mask(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
+        """A random mask for `pictures` (N, C, Y, X), 1 where visible."""
+        shared = self.is_shared or self.is_repeated
+        return self._shaped(pixel_mask(pictures, self.ratio, generator, shared=shared), pictures)
+
+    def fill(self, network: nn.Module, pictures: Tensor, mask: Tensor) -> Tensor:
+        """What the network predicts from the visible pixels."""
+        stacked = torch.cat([pictures * mask, mask], dim=1)
+        filled: Tensor = network(stacked.contiguous(memory_format=torch.channels_last))
+        return filled.float()
+
+    @torch.no_grad()
+    def average(self, network: nn.Module, pictures: Tensor, passes: int) -> Tensor:
+        """The mean of what is predicted for each pixel when it is hidden, over `passes` masks."""
+        generator = torch.Generator(pictures.device).manual_seed(0)
+        part = pictures[:, :1] if self.is_shared or self.is_repeated else pictures
+        phase = torch.rand(part.shape, generator=generator, device=pictures.device)
+        total, count = torch.zeros_like(pictures), torch.zeros_like(pictures)
+        for index in range(passes):
+            # By steps of the golden ratio all pixels are hidden about equally often.
+            hidden = ((phase + index * GOLDEN) % 1 < self.ratio).to(pictures.dtype)
+            mask = self._shaped(1 - hidden, pictures)
+            hidden = 1 - mask
+            filled = self.fill(network, pictures, mask)
+            # Where no mask hides a pixel, what was predicted for it anyway has to do.
+            weight = hidden + 1e-3
+            total += filled * weight
+            count += weight
+        return total / count
+
+    def _shaped(self, mask: Tensor, pictures: Tensor) -> Tensor:
+        if self.is_repeated and not self.is_shared:
+            return mask.expand_as(pictures)
+        return mask
+
+
+def _unshuffle(pictures: Tensor, factor: int) -> Tensor:
+    """Every `factor`-th pixel as a picture of its own: (N, C, Y, X) -> (N f f, C, Y/f, X/f)."""
+    if factor == 1:
+        return pictures
+    rows, columns = pictures.shape[-2:]
+    pictures = F.pad(pictures, (0, columns % factor, 0, rows % factor), mode="replicate")
+    count, channels = pictures.shape[:2]
+    phases = F.pixel_unshuffle(pictures, factor)
+    phases = phases.reshape(count, channels, factor * factor, *phases.shape[-2:])
+    return phases.transpose(1, 2).flatten(0, 1)
+
+
+def _shuffle(phases: Tensor, factor: int, shape: torch.Size) -> Tensor:
+    """The inverse of `_unshuffle` for pictures of `shape`."""
+    if factor == 1:
+        return phases
+    count, channels = shape[:2]
+    grouped = phases.reshape(count, factor * factor, channels, *phases.shape[-2:]).transpose(1, 2)
+    pictures = F.pixel_shuffle(grouped.flatten(1, 2), factor)
+    return pictures[..., : shape[-2], : shape[-1]]
+
+
+def _at_least(pictures: Tensor, side: int) -> Tensor:
+    rows, columns = (max(0, side - n) for n in pictures.shape[-2:])
+    return F.pad(pictures, (0, columns, 0, rows), mode="replicate") if rows + columns else pictures
