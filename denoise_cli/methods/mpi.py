@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,10 +17,14 @@ from .base import Adaptation, Observer, Predictor, option, random_crop, require
 
 PRESETS = {"fast": (200, 0.9), "full": (1000, 0.99)}  # steps and decay of the average
 RATIO, RATIO_SHARED = 0.3, 0.85  # of the paper: for independent noise, for real noise
-HELD_OUT = 0.05  # of the pixels
+HELD_OUT = 0.02  # of the pixels
 LOOK_EVERY = 20
+TOLERANCE = 1.005  # what a later step may be worse by and still be kept: more is averaged in it
 PATIENCE = 4  # looks without a better one
-GOLDEN = (math.sqrt(5) - 1) / 2
+EXAMINED = 5  # networks that are asked for those
+
+
+State = list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -26,13 +32,14 @@ class MPI:
     """Learn for some hundred steps to fill in hidden pixels of the noisy picture, and fill it in.
 
     Ma et al., "Masked Pre-training Enables Universal Zero-shot Denoiser", NeurIPS 2024, algorithm
-    1. The paper averages the predictions of all steps over the whole picture, with the weight
-    `beta` on the past (eq. 9), which starts from the noisy picture and leaves up to 5 % of it in
-    the result. Here the *weights* of the steps are averaged so, from the first step on, and the
-    picture is predicted at the end, as the mean of what `passes` masks hide. The steps can then be
-    taken on crops, in a time that does not grow with the picture; pictures in tiles have one
-    network for all of them and no seams. Small pictures are soon learned by heart, noise and all: a
-    few pixels that no step learns from show when, and the weights of that step are kept.
+    1. The paper predicts the whole picture in each step and averages with the weight `beta` on the
+    past (eq. 9), starting from the noisy picture, of which up to 5 % stays in the result. Here the
+    networks of the last steps are remembered, spread over the time that average looks back, and
+    the picture is predicted at the end: each of them fills in what a mask of its own hides, and
+    what is predicted for a pixel is averaged. The steps can then be taken on crops, in a time that
+    does not grow with the picture; tiles of a large picture share the networks and show no seams.
+    Small pictures are soon learned by heart, noise and all: a few pixels that no step learns from
+    show when, and the networks of that time are kept.
 
     Noise that is correlated between pixels cannot be told from the picture by its neighbors: for
     it there are networks that hide 80 to 95 %, in all channels at once, and `downsample`, which
@@ -45,7 +52,7 @@ class MPI:
     mask_ratio: float = option(0.0, "fraction hidden; 0: what the weights were trained with")
     lr: float = option(2e-3, "Adam learning rate")
     crop: int = option(256, "side of the random crop a step learns from, in pixels")
-    passes: int = option(20, "masks that the result is averaged over")
+    passes: int = option(40, "masks that the result is averaged over")
     downsample: int = option(1, "2: denoise every second pixel apart, for correlated noise")
     validate: bool = option(True, "stop by the pixels held out; without it all steps are taken")
 
@@ -70,53 +77,57 @@ class MPI:
         phases = _unshuffle(noisy, self.downsample)
         phases = _at_least(phases, network.minimum)  # type: ignore[arg-type]
         run = _Fill(self, filler, phases, generator)
-        kept, best, looks = 0, math.inf, 0
-        observer.step(0, self._predictor(filler, run.averaged), None)
+        apart = max(1, round(2 / (1 - beta) / self.passes))
+        kept, kept_states, best, looks = 0, run.states(), math.inf, 0
+        observer.step(0, self._predictor(filler, kept_states), None)
         for step in range(1, steps + 1):
-            run.step(beta)
+            run.step(remember=step % apart == 0)
             if step % LOOK_EVERY and step != steps:
                 continue
             observer.progress(step, steps)
-            error = run.held_out_error() if self.validate else -float(step)
-            observer.step(step, self._predictor(filler, run.averaged), None, held_out=error)
-            if error < best:
-                kept, best, looks = step, error, 0
-                run.keep()
+            states = run.states()
+            error = run.held_out_error(states) if self.validate else math.nan
+            observer.step(step, self._predictor(filler, states), None, held_out=error)
+            if not error > best * TOLERANCE:
+                kept, kept_states, best, looks = step, states, min(best, error), 0
             elif (looks := looks + 1) >= PATIENCE:
                 observer.progress(steps, steps)
                 break
-        reason = f"step {kept} of {step} predicts the pixels held out best"
-        return Adaptation(self._predictor(filler, run.kept), step, kept, None, reason)
+        reason = f"all {step} steps, not validated"
+        if self.validate:
+            reason = f"step {kept} of {step} predicts the pixels held out best"
+        return Adaptation(self._predictor(filler, kept_states), step, kept, None, reason)
 
-    def _predictor(self, filler: _Filler, network: nn.Module) -> Predictor:
+    def _predictor(self, filler: _Filler, states: list[State]) -> Predictor:
         def predict(pictures: Tensor) -> Tensor:
             phases = _unshuffle(pictures, self.downsample)
-            filled = filler.average(network, phases, self.passes)
+            rows, columns = phases.shape[-2:]
+            large = _at_least(phases, filler.network.minimum)  # type: ignore[arg-type]
+            filled = filler.average(states, large, self.passes)[..., :rows, :columns]
             return _shuffle(filled, self.downsample, pictures.shape)
 
         return predict
 
 
 class _Fill:
-    """The steps: a network that learns, the average of its weights, and the best average."""
+    """The steps: a network that learns, and what it was in the last of them."""
 
     def __init__(
         self, method: MPI, filler: _Filler, pictures: Tensor, generator: torch.Generator
     ) -> None:
         self.filler, self.generator = filler, generator
         self.network = copy.deepcopy(filler.network).train()
-        self.averaged, self.kept = copy.deepcopy(self.network), copy.deepcopy(self.network)
+        self.past: deque[State] = deque(maxlen=method.passes)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=method.lr)
         self.size = min(method.crop, *pictures.shape[-2:])
         u = torch.rand(pictures[:, :1].shape, generator=generator, device=pictures.device)
         # Held-out pixels are so in all channels, hidden in every step and never learned from.
         self.pictures = torch.cat([pictures, (u < HELD_OUT).to(pictures.dtype)], dim=1)
         self.examined = random_crop(self.pictures, self.size, generator)
-        self.examined_mask = self._mask(self.examined)
-        self.taken = 0
+        self.examined_masks = [self._mask(self.examined) for _ in range(EXAMINED)]
 
-    def step(self, beta: float) -> None:
-        """Learn from one crop, and take the weights into the average (bias-corrected)."""
+    def step(self, *, remember: bool) -> None:
+        """Learn from one crop."""
         crop = random_crop(self.pictures, self.size, self.generator)
         mask = self._mask(crop)
         picture, held = crop[:, :-1], crop[:, -1:]
@@ -126,23 +137,24 @@ class _Fill:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        self.taken += 1
-        weight = (1 - beta) / (1 - beta**self.taken)
-        with torch.no_grad():
-            new = list(self.network.parameters())
-            torch._foreach_lerp_(list(self.averaged.parameters()), new, weight)
+        if remember:
+            self.past.append(_state(self.network))
+
+    def states(self) -> list[State]:
+        """The remembered ones, the last first; before the first step, the present one."""
+        return list(self.past)[::-1] or [_state(self.network)]
 
     @torch.no_grad()
-    def held_out_error(self) -> float:
-        """Mean squared error of the averaged network at the pixels held out of one crop."""
+    def held_out_error(self, states: list[State]) -> float:
+        """Mean squared error at the pixels held out of one crop, of the mean of some `states`."""
         picture, held = self.examined[:, :-1], self.examined[:, -1:]
-        filled = self.filler.fill(self.averaged, picture, self.examined_mask)
-        total = ((filled - picture).square() * held).sum()
-        return float(total / (held.sum() * picture.shape[1]).clamp(min=1))
-
-    def keep(self) -> None:
-        """Remember the average as the best one."""
-        self.kept.load_state_dict(self.averaged.state_dict())
+        chosen = states[:: max(1, len(states) // EXAMINED)][:EXAMINED]
+        filled = [
+            self.filler.fill(self.filler.at(state), picture, mask)
+            for state, mask in zip(chosen, self.examined_masks, strict=False)
+        ]
+        squared = (torch.stack(filled).mean(dim=0) - picture).square() * held
+        return float(squared.sum() / (held.sum() * picture.shape[1]).clamp(min=1))
 
     def _mask(self, crop: Tensor) -> Tensor:
         return self.filler.mask(crop[:, :-1], self.generator) * (1 - crop[:, -1:])
@@ -164,7 +176,7 @@ class _Filler:
         # A gray picture in three channels would show in one what is hidden in another.
         is_repeated = noisy.shape[1] > 1 and bool((noisy == noisy[:, :1]).all())
         ratio = ratio or (RATIO_SHARED if is_shared else RATIO)
-        return cls(network, ratio, is_shared, is_repeated)
+        return cls(copy.deepcopy(network).eval(), ratio, is_shared, is_repeated)
 
     def mask(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
         """A random mask for `pictures` (N, C, Y, X), 1 where visible."""
@@ -177,21 +189,22 @@ class _Filler:
         filled: Tensor = network(stacked.contiguous(memory_format=torch.channels_last))
         return filled.float()
 
+    def at(self, state: State) -> nn.Module:
+        """The network with the weights of `state`."""
+        with torch.no_grad():
+            torch._foreach_copy_(list(_numbers(self.network)), state)
+        return self.network
+
     @torch.no_grad()
-    def average(self, network: nn.Module, pictures: Tensor, passes: int) -> Tensor:
+    def average(self, states: list[State], pictures: Tensor, passes: int) -> Tensor:
         """The mean of what is predicted for each pixel when it is hidden, over `passes` masks."""
         generator = torch.Generator(pictures.device).manual_seed(0)
-        part = pictures[:, :1] if self.is_shared or self.is_repeated else pictures
-        phase = torch.rand(part.shape, generator=generator, device=pictures.device)
         total, count = torch.zeros_like(pictures), torch.zeros_like(pictures)
         for index in range(passes):
-            # By steps of the golden ratio all pixels are hidden about equally often.
-            hidden = ((phase + index * GOLDEN) % 1 < self.ratio).to(pictures.dtype)
-            mask = self._shaped(1 - hidden, pictures)
-            hidden = 1 - mask
-            filled = self.fill(network, pictures, mask)
+            mask = self.mask(pictures, generator)
+            filled = self.fill(self.at(states[index % len(states)]), pictures, mask)
             # Where no mask hides a pixel, what was predicted for it anyway has to do.
-            weight = hidden + 1e-3
+            weight = 1 - mask + 1e-3
             total += filled * weight
             count += weight
         return total / count
@@ -200,6 +213,16 @@ class _Filler:
         if self.is_repeated and not self.is_shared:
             return mask.expand_as(pictures)
         return mask
+
+
+def _numbers(network: nn.Module) -> Iterator[Tensor]:
+    """Weights and the statistics of normalization."""
+    yield from network.parameters()
+    yield from (buffer for buffer in network.buffers() if buffer.is_floating_point())
+
+
+def _state(network: nn.Module) -> State:
+    return [number.detach().clone() for number in _numbers(network)]
 
 
 def _unshuffle(pictures: Tensor, factor: int) -> Tensor:

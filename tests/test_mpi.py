@@ -1,0 +1,100 @@
+"""MPI: filling in hidden pixels denoises, whatever the size and the colors of the picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_validation import scene
+
+from denoise_cli import Denoiser, checkpoints, networks
+from denoise_cli.errors import UsageError
+from denoise_cli.methods.mpi import _shuffle, _unshuffle
+
+
+def checkpoint(folder: Path, **config: Any) -> str:
+    torch.manual_seed(0)
+    network = networks.build("hourglass", **{"width": 16, "scales": 3, **config})
+    path = folder / "mpi.safetensors"
+    checkpoints.save(path, network, {"network": "hourglass", "supports": ["mpi"]}, half=False)
+    return str(path)
+
+
+def noisy_and_clean(side: int = 96, sigma: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
+    clean = np.moveaxis(scene(side)[0].numpy(), 0, -1)
+    grain = np.random.default_rng(0).standard_normal(clean.shape).astype(np.float32)
+    return clean + sigma * grain, clean
+
+
+def mse(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.square(a - b).mean())
+
+
+def test_it_denoises_even_from_random_weights(tmp_path: Path) -> None:
+    noisy, clean = noisy_and_clean()
+    result = Denoiser("mpi", weights=checkpoint(tmp_path), steps=160).run(noisy)
+    assert mse(result.samples, clean) < 0.5 * mse(noisy, clean)
+    assert 0 < result.kept_step <= result.steps <= 160
+
+
+def test_masks_shared_by_the_channels(tmp_path: Path) -> None:
+    noisy, clean = noisy_and_clean()
+    weights = checkpoint(tmp_path, inputs=4)
+    denoised = Denoiser("mpi", weights=weights, steps=160, options={"mask_ratio": 0.5})(noisy)
+    assert mse(denoised, clean) < 0.6 * mse(noisy, clean)
+
+
+def test_gray_in_a_color_network_does_not_show_what_is_hidden(tmp_path: Path) -> None:
+    noisy, clean = noisy_and_clean()
+    noisy, clean = noisy[..., 0], clean[..., 0]
+    denoised = Denoiser("mpi", weights=checkpoint(tmp_path), steps=160)(noisy)
+    assert denoised.shape == noisy.shape
+    # Copied from the other channels, the noise would be all there.
+    assert mse(denoised, clean) < 0.7 * mse(noisy, clean)
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 3), (20, 33), (9, 41)])
+def test_small_and_odd_sizes(shape: tuple[int, ...], tmp_path: Path) -> None:
+    noisy = np.random.default_rng(0).integers(0, 65536, shape, dtype=np.uint16)
+    denoiser = Denoiser("mpi", weights=checkpoint(tmp_path), steps=2, options={"downsample": 2})
+    result = denoiser(noisy)
+    assert result.shape == shape
+    assert result.dtype == np.uint16
+    assert np.array_equal(result, denoiser(noisy))
+
+
+def test_phases_keep_their_colors() -> None:
+    picture = torch.arange(2 * 3 * 5 * 7, dtype=torch.float32).reshape(2, 3, 5, 7)
+    phases = _unshuffle(picture, 2)
+    assert phases.shape == (8, 3, 3, 4)
+    assert torch.equal(phases[1, :, :2, :3], picture[0, :, :4:2, 1::2])
+    assert torch.equal(_shuffle(phases, 2, picture.shape), picture)
+
+
+def test_tiles_share_the_networks(tmp_path: Path) -> None:
+    noisy, clean = noisy_and_clean(192)
+    weights = checkpoint(tmp_path)
+    whole = Denoiser("mpi", weights=weights, steps=120)(noisy)
+    tiled = Denoiser("mpi", weights=weights, steps=120, tile=96, overlap=32)(noisy)
+    assert mse(whole, tiled) < 0.1 * mse(whole, clean) + 1e-4
+
+
+def test_it_stops_before_it_learns_the_noise_by_heart(tmp_path: Path) -> None:
+    noisy, clean = noisy_and_clean(48, sigma=0.15)
+    weights = checkpoint(tmp_path, width=32)
+    options = {"preset": "full", "beta": 0.9, "lr": 1e-2}
+    stopped = Denoiser("mpi", weights=weights, steps=500, options=options).run(noisy)
+    every = Denoiser("mpi", weights=weights, steps=500, options={**options, "validate": False})
+    assert stopped.kept_step < 500
+    assert mse(stopped.samples, clean) < mse(every(noisy), clean)
+
+
+@pytest.mark.parametrize(
+    "options", [{"preset": "slow"}, {"beta": 1.0}, {"downsample": 3}, {"passes": 0}, {"crop": 8}]
+)
+def test_bad_options(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(options))):
+        Denoiser("mpi", weights="ttt-mim", options=options)
