@@ -792,7 +792,7 @@ import numpy as np
 from denoise_cli import errors, image, io
 samples = np.random.default_rng(0).integers(0, 255, (400, 500, 3)).astype(np.uint8)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
-metadata = image.Metadata(native=dict(layout=io.tiff.Layout(compression=1)), format="tiff")
+metadata = image.Metadata(native=dict(layout=io.tiff_layout.Layout(compression=1)), format="tiff")
 try:
     io.write(sys.argv[1], image.Image(samples, "YXS", metadata))
 except errors.UnwritableOutput as error:

@@ -10,21 +10,24 @@ import secrets
 import stat
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from ..errors import UnreadableImage, UnwritableOutput, UsageError
-from ..image import Array, Image, check_axes
+from ..image import Array, Image, Stack
 from . import jpeg, png, tiff
 
 
 class Format(Protocol):
-    """What the module of a format offers.
+    """What the module of every format offers.
 
-    Its `read` and `write` raise UnreadableImage and UnwritableOutput without the path, which is
-    put in front here. Whatever else reading raises (`DECODING_ERRORS`) means a damaged file.
+    What it raises as UnreadableImage and UnwritableOutput is without the path, which is put in
+    front here. Whatever else reading raises (`DECODING_ERRORS`) means a damaged file.
     """
 
     NAME: str
@@ -33,6 +36,11 @@ class Format(Protocol):
     def matches(self, header: bytes) -> bool:
         """Whether a file that begins with these `HEADER_BYTES` is of this format."""
 
+
+@runtime_checkable
+class PictureFormat(Format, Protocol):
+    """A format whose files are in memory as a whole."""
+
     def read(self, path: Path) -> Image:
         """Read a file."""
 
@@ -40,7 +48,18 @@ class Format(Protocol):
         """Write to a path that may be overwritten."""
 
 
-FORMATS: tuple[Format, ...] = (png, jpeg, tiff)
+@runtime_checkable
+class StackFormat(Format, Protocol):
+    """A format that is read and written frame by frame."""
+
+    def open(self, path: Path) -> AbstractContextManager[Stack]:
+        """Open a file; its frames can be read inside the context."""
+
+    def write_stack(self, path: Path, stack: Stack) -> None:
+        """Write the frames as they come, to a path that may be overwritten."""
+
+
+FORMATS: tuple[PictureFormat | StackFormat, ...] = (png, jpeg, tiff)
 
 SUFFIXES: frozenset[str] = frozenset().union(*(format_.SUFFIXES for format_ in FORMATS))
 
@@ -90,7 +109,7 @@ def read(path: str | os.PathLike[str]) -> Image:
     Parameters
     ----------
     path : path-like
-        A PNG, JPEG or TIFF file.
+        A file of one of `FORMATS`.
 
     Returns
     -------
@@ -102,10 +121,48 @@ def read(path: str | os.PathLike[str]) -> Image:
     UnreadableImage
         The file is missing, damaged, no picture, or of an unsupported kind.
     """
+    with open_stack(path) as stack:
+        return stack.read()
+
+
+@contextmanager
+def open_stack(path: str | os.PathLike[str]) -> Iterator[Stack]:
+    """Open a picture or stack; its frames are read when asked for, as by `read`.
+
+    Raises
+    ------
+    UnreadableImage
+        As `read`; what is wrong with a frame when it is asked for.
+    """
     path = Path(path)
     format_ = _format_of(path)
+    with ExitStack() as opened:
+        with _reading(path, format_):
+            if isinstance(format_, StackFormat):
+                stack = opened.enter_context(format_.open(path))
+            else:
+                image = format_.read(path)
+                if image.samples.size == 0:
+                    raise UnreadableImage("has no pixels; export it again")
+                stack = Stack.of(image)
+
+        def frame(index: int) -> Array:
+            with _reading(path, format_):
+                samples = stack.frame(index)
+                if samples.dtype.kind == "f" and not _all_finite(samples):
+                    raise UnreadableImage(
+                        "holds NaN or infinite samples; replace them by numbers first"
+                    )
+                return samples
+
+        yield replace(stack, frame=frame)
+
+
+@contextmanager
+def _reading(path: Path, format_: Format) -> Iterator[None]:
+    """Put the path in front of what goes wrong inside."""
     try:
-        image = format_.read(path)
+        yield
     except UnreadableImage as error:
         raise UnreadableImage(f"{path}: {error}") from error
     except MemoryError as error:
@@ -115,16 +172,9 @@ def read(path: str | os.PathLike[str]) -> Image:
             f"{path}: damaged or truncated {format_.NAME} ({_one_line(error)}); "
             "copy or export it again"
         ) from error
-    if image.samples.size == 0:
-        raise UnreadableImage(f"{path}: has no pixels; export it again")
-    if image.samples.dtype.kind == "f" and not _all_finite(image.samples):
-        raise UnreadableImage(
-            f"{path}: holds NaN or infinite samples; replace them by numbers first"
-        )
-    return image
 
 
-def write(path: str | os.PathLike[str], image: Image, *, overwrite: bool = False) -> None:
+def write(path: str | os.PathLike[str], image: Image | Stack, *, overwrite: bool = False) -> None:
     """Write a picture in the format its suffix names, completely or not at all.
 
     The samples go to a temporary file in the same folder, which then takes the name `path`.
@@ -133,8 +183,9 @@ def write(path: str | os.PathLike[str], image: Image, *, overwrite: bool = False
     ----------
     path : path-like
         Ends with one of `SUFFIXES`, upper or lower case.
-    image : Image
-        Metadata goes along as far as the format can hold it.
+    image : Image or Stack
+        Metadata goes along as far as the format can hold it. The frames of a stack are asked for
+        one after another, and are in memory one at a time where the format allows.
     overwrite : bool
         Replace an existing file.
 
@@ -147,7 +198,7 @@ def write(path: str | os.PathLike[str], image: Image, *, overwrite: bool = False
     """
     path = Path(path)
     check_output(path, overwrite=overwrite)
-    check_axes(image.samples, image.axes)
+    stack = Stack.of(image) if isinstance(image, Image) else image
     format_ = next(f for f in FORMATS if path.suffix.lower() in f.SUFFIXES)
     target = Path(os.path.realpath(path))  # a link stays a link
     temporary = target.with_name(f".{secrets.token_hex(8)}.part{path.suffix}")
@@ -156,7 +207,10 @@ def write(path: str | os.PathLike[str], image: Image, *, overwrite: bool = False
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         if target.exists():
             temporary.chmod(stat.S_IMODE(target.stat().st_mode))
-        format_.write(temporary, image)
+        if isinstance(format_, StackFormat):
+            format_.write_stack(temporary, stack)
+        else:
+            format_.write(temporary, stack.read())
         if not overwrite and target.exists():
             raise UsageError(_exists(path))
         os.replace(temporary, target)
@@ -208,7 +262,7 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
         )
 
 
-def _format_of(path: Path) -> Format:
+def _format_of(path: Path) -> PictureFormat | StackFormat:
     """Return the format of a file by its first bytes."""
     try:
         if path.is_dir():
