@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from . import checkpoints, device as devices, methods
+from . import checkpoints, device as devices, methods, streaming
 from .errors import CheckpointError, UsageError
-from .image import default_axes, to_planes
+from .image import Image, Stack, default_axes, to_planes
 from .methods.base import Adaptation, Predictor
 from .normalize import Scale
 from .tile import padded, tiled
@@ -23,6 +24,8 @@ Progress = Callable[[str, int, int], None]  # (phase, done, total)
 # Whole pictures up to this side are predicted at once, larger ones in tiles of TILE.
 WHOLE_SIDE = 1024
 TILE = 768
+
+ADAPT = ("stack", "slice")
 
 
 class TraceSink(Protocol):
@@ -42,26 +45,26 @@ class TraceSink(Protocol):
 
 
 @dataclass(frozen=True)
-class Result:
-    """A denoised picture and how it came about.
+class Outcome:
+    """How a denoised picture or stack came about.
 
     Attributes
     ----------
-    samples : ndarray
-        Same shape and dtype as the input.
     steps, kept_step : int
-        Gradient steps taken, and the one whose weights were used (0 = unadapted).
+        Gradient steps taken, and the one whose weights were used (0 = unadapted); of several
+        adaptations the most.
     gain_db : float or None
-        Gain in PSNR by the adaptation, predicted without a clean picture.
+        Gain in PSNR by the adaptation, predicted without a clean picture; of several the mean.
     reason : str
         Why that step was kept, in one line.
     warning : str or None
         What the user should know, in one line.
     seconds, seconds_adapt : float
-        Whole time, and the adaptation's part of it.
+        Whole time without reading and writing files, and the adaptation's part of it.
+    adaptations : int
+        How many there were: 1, or one for each plane.
     """
 
-    samples: np.ndarray
     steps: int
     kept_step: int
     gain_db: float | None
@@ -69,6 +72,14 @@ class Result:
     warning: str | None
     seconds: float
     seconds_adapt: float
+    adaptations: int
+
+
+@dataclass(frozen=True)
+class Result(Outcome):
+    """A denoised array and how it came about: `samples` have the shape and dtype of the input."""
+
+    samples: np.ndarray
 
 
 class Denoiser:
@@ -133,7 +144,7 @@ class Denoiser:
         checkpoint = checkpoints.load(weights or checkpoints.default_for(method))
         _check_support(checkpoint, method)
         self.weights = checkpoint.name
-        self._standardization = checkpoint.standardization
+        self._standardization, self._header = checkpoint.standardization, checkpoint.metadata
         self._network = checkpoint.network.to(  # type: ignore[call-overload]
             self._device.torch, memory_format=torch.channels_last
         )
@@ -166,29 +177,86 @@ class Denoiser:
         trace: TraceSink | None = None,
     ) -> Result:
         """Denoise `samples` and say how; see `__call__`."""
-        started = time.perf_counter()
-        planes, from_planes = to_planes(samples, axes or default_axes(samples))
-        if planes.dtype.kind == "f" and not np.isfinite(planes).all():
-            raise UsageError("the picture holds NaN or infinite values; replace them first")
-        scale = Scale.of(planes)
-        noisy = scale.forward(planes)
-        observer = _Observer(self, noisy, progress, trace)
-        with self._device.autocast():
-            adaptation = self._adapt(noisy, observer)
-            adapted = time.perf_counter()
-            denoised = self._predict(adaptation.predict, noisy, progress)
-        denoised = noisy + self.strength * (denoised - noisy) if self.strength < 1 else denoised
-        result = from_planes(scale.inverse(denoised, samples.dtype))
-        return Result(
-            samples=result,
-            steps=adaptation.steps,
-            kept_step=adaptation.kept_step,
-            gain_db=adaptation.gain_db,
-            reason=adaptation.reason,
-            warning=adaptation.warning,
-            seconds=time.perf_counter() - started,
-            seconds_adapt=adapted - started,
+        stack = Stack.of(Image(samples, axes or default_axes(samples)))
+        found: list[np.ndarray] = []
+        outcome = self.stream(
+            stack,
+            lambda denoised: found.append(denoised.read().samples),
+            progress=progress,
+            trace=trace,
         )
+        return Result(samples=found[0], **vars(outcome))
+
+    def stream(
+        self,
+        stack: Stack,
+        use: Callable[[Stack], None],
+        *,
+        axes: str | None = None,
+        adapt: str = "stack",
+        adapted: Callable[[Adaptation], None] | None = None,
+        progress: Progress | None = None,
+        trace: TraceSink | None = None,
+    ) -> Outcome:
+        """Denoise a stack frame by frame, so that memory does not grow with its length.
+
+        Each channel has a scale of its own, found by a first pass over the stack.
+
+        Parameters
+        ----------
+        stack : Stack
+            What to denoise.
+        use : callable
+            Takes the denoised stack, of which each frame is made when it is asked for, and asks
+            for all of them in order.
+        axes : str, optional
+            What the dimensions are, if not what `stack` says; it keeps its own on the way out.
+        adapt : str
+            ``stack``: adapt once, to planes from all over the stack; ``slice``: to each plane,
+            as if it were alone.
+        adapted : callable, optional
+            Takes each adaptation, before anything is predicted with it; see `save_adapted`.
+        progress, trace
+            As in `run`; of several adaptations the first is traced.
+        """
+        if adapt not in ADAPT:
+            raise UsageError(f"adapt must be {' or '.join(ADAPT)}, not {adapt!r}")
+        view = stack.with_axes(axes) if axes else stack
+        work = _Work(self, view, once=adapt == "stack", adapted=adapted)
+        work.progress, work.trace = progress, trace
+        work.start()
+        denoised = replace(view, frame=work.frame)
+        use(replace(denoised.with_axes(stack.axes), metadata=stack.metadata))
+        return work.outcome()
+
+    def save_adapted(
+        self, path: str | os.PathLike[str], adaptation: Adaptation, source: str = ""
+    ) -> None:
+        """Write the adapted network as a checkpoint: with the method ``none`` it does the same.
+
+        `source` says in its header what it was adapted to.
+
+        Raises
+        ------
+        UsageError
+            The method makes no network of its own.
+        UnwritableOutput
+            The file cannot be written.
+        """
+        network = adaptation.predict
+        if not isinstance(network, torch.nn.Module) or not hasattr(network, "config"):
+            raise UsageError(f"method {self.method!r} makes no network that can be saved")
+        history = {
+            "weights": self.weights,
+            "method": self.method,
+            "source": source,
+            "steps": adaptation.steps,
+            "kept_step": adaptation.kept_step,
+            "gain_db": adaptation.gain_db,
+        }
+        supports = list(dict.fromkeys([*self._header["supports"], "none"]))
+        header = {**self._header, "supports": supports, "adapted": history}
+        checkpoints.save(path, network, header, half=False)  # exactly as it was used here
 
     def _adapt(self, noisy: np.ndarray, observer: _Observer) -> Adaptation:
         generator = torch.Generator(device=self._device.torch).manual_seed(self.seed)
@@ -257,6 +325,102 @@ def denoise(
     `options` are those of `Denoiser`; the result equals the command line's, byte for byte.
     """
     return Denoiser(method, **options)(samples, axes)
+
+
+class _Work:
+    """A stack being denoised: adapted once or for each plane, and predicted frame by frame."""
+
+    progress: Progress | None = None
+    trace: TraceSink | None = None
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        stack: Stack,
+        *,
+        once: bool,
+        adapted: Callable[[Adaptation], None] | None,
+    ) -> None:
+        self._denoiser, self._stack, self._adapted = denoiser, stack, adapted
+        self._planes = streaming.plane_count(stack)
+        self._once = once or self._planes == 1
+        self._done: list[Adaptation] = []
+        self._scales: dict[int, Scale] = {}
+        self._seconds = self._seconds_adapt = 0.0
+
+    def start(self) -> None:
+        """Look at the whole stack, and adapt to it unless each plane is adapted to."""
+        started = time.perf_counter()
+        self._scales = streaming.scales(self._stack)
+        if self._once:
+            self._adapt(streaming.sample(self._stack, self._scales))
+        self._seconds += time.perf_counter() - started
+
+    def frame(self, index: int) -> np.ndarray:
+        """The denoised frame of this index."""
+        samples = self._stack.frame(index)
+        started = time.perf_counter()
+        planes, from_planes = to_planes(samples, self._stack.frame_axes)
+        denoised = np.empty_like(planes)
+        members = streaming.channels(self._stack, index)
+        for number, plane, channel in streaming.numbered(planes, members):
+            denoised[number] = self._plane(plane, channel, index * len(planes) + number)
+        result = from_planes(denoised)
+        self._seconds += time.perf_counter() - started
+        return result
+
+    def _plane(self, plane: np.ndarray, channel: int, number: int) -> np.ndarray:
+        """Denoise one plane (1, C, Y, X) of stored samples."""
+        denoiser = self._denoiser
+        scale = self._scales[channel] if self._once else Scale.of(plane)
+        noisy = scale.forward(plane)
+        adaptation = self._done[0] if self._once else self._adapt(noisy)
+        if denoiser.strength == 0:
+            return plane  # exactly
+
+        def report(phase: str, done: int, total: int) -> None:
+            if self.progress:
+                self.progress(phase, number * total + done, self._planes * total)
+
+        with denoiser._device.autocast():
+            denoised = denoiser._predict(adaptation.predict, noisy, report)
+        if denoiser.strength < 1:
+            denoised = noisy + denoiser.strength * (denoised - noisy)
+        return scale.inverse(denoised, plane.dtype)
+
+    def _adapt(self, noisy: np.ndarray) -> Adaptation:
+        started = time.perf_counter()
+        denoiser, trace = self._denoiser, None if self._done else self.trace
+        with denoiser._device.autocast():
+            adaptation = denoiser._adapt(noisy, _Observer(denoiser, noisy, self.progress, trace))
+        self._seconds_adapt += time.perf_counter() - started
+        # Only what is said of it is kept of the adaptation to a plane: a network is large.
+        self._done.append(adaptation if self._once else replace(adaptation, predict=_nothing))
+        if self._adapted:
+            self._adapted(adaptation)
+        return adaptation
+
+    def outcome(self) -> Outcome:
+        """How it went, when all frames have been asked for."""
+        last, gains = self._done[-1], [a.gain_db for a in self._done if a.gain_db is not None]
+        reason, count = last.reason, len(self._done)
+        if count > 1:
+            kept = sum(adaptation.kept_step > 0 for adaptation in self._done)
+            reason = f"each of {count} planes on its own, {kept} of them adapted"
+        return Outcome(
+            steps=max(adaptation.steps for adaptation in self._done),
+            kept_step=max(adaptation.kept_step for adaptation in self._done),
+            gain_db=sum(gains) / len(gains) if gains else None,
+            reason=reason,
+            warning=next((a.warning for a in self._done if a.warning), None),
+            seconds=self._seconds,
+            seconds_adapt=self._seconds_adapt,
+            adaptations=count,
+        )
+
+
+def _nothing(pictures: Tensor) -> Tensor:
+    raise AssertionError("the adaptation to a plane is over")
 
 
 class _Observer:

@@ -21,7 +21,8 @@ ALLOWED = {
     "cli": {"denoiser", "training", "io", "checkpoints", "published", "store", "methods", "trace"}
     | {"image", "metrics", "noise", "normalize"},
     "trace": {"image", "io", "metrics"},
-    "denoiser": {"methods", "checkpoints", "image", "normalize", "tile", "device"},
+    "denoiser": {"methods", "checkpoints", "image", "normalize", "tile", "device", "streaming"},
+    "streaming": {"image", "normalize"},
     "training": LEAVES - {"tile", "image"} | {"objectives", "checkpoints"},
     "methods": {"objectives", "masking", "noise", "validation"},
     "checkpoints": {"networks", "normalize", "store"},
