@@ -19,7 +19,7 @@ LEAVES = {"networks", "noise", "masking", "tile", "normalize", "metrics", "image
 ALLOWED = {
     "": {"cli", "denoiser", "image", "io"},  # __init__ and __main__
     "cli": {"denoiser", "training", "io", "checkpoints", "published", "store", "methods", "trace"}
-    | {"image", "metrics", "noise", "normalize"},
+    | {"image", "metrics", "noise", "normalize", "streaming"},
     "trace": {"image", "io", "metrics"},
     "denoiser": {"methods", "checkpoints", "image", "normalize", "tile", "device", "streaming"},
     "streaming": {"image", "normalize"},
