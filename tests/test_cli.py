@@ -192,7 +192,7 @@ WRONG = [
     (["--colour"], "--colour"),
     (["-o", "photo.png"], "is an input"),
     (["-o", "."], "is an input"),
-    (["-o", "out.webp"], ".webp"),
+    (["-o", "out.jp2"], ".webp"),
     (["--reference"], "--reference"),
 ]
 

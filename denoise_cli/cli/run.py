@@ -93,7 +93,7 @@ def _ready(
     for given in inputs:
         with report.catch():
             paths += files.expand(given, beside=output is None)
-    several = len(inputs) > 1 or inputs[0].is_dir()
+    several = len(inputs) > 1 or (inputs[0].is_dir() and inputs[0] not in paths)
     jobs = files.plan(paths, several=several, output=output, reference=reference, trace=trace)
     ready = []
     for job in jobs:

@@ -17,6 +17,7 @@ from ..errors import UnwritableOutput
 from ..image import Array, Metadata, Stack
 from . import exif as exif_
 from .exif import Field
+from .reduce import reduced
 from .tiff_layout import (
     BOUND,
     CLASSIC_BYTES,
@@ -212,17 +213,6 @@ class _Pyramid:
         """`page` with each pixel the mean of those that it stands for."""
         first = 0 if not (self._pages.planar and self._pages.samples) else 1
         return reduced(page, size, (first, first + 1))
-
-
-def reduced(samples: Array, size: tuple[int, int], axes: tuple[int, int]) -> Array:
-    """Shrink `axes` of `samples` to `size`: every sample the mean of those that it stands for."""
-    mean = samples.astype(np.float64)
-    for axis, length in zip(axes, size, strict=True):
-        starts = np.arange(length) * samples.shape[axis] // length
-        counts = np.diff(np.append(starts, samples.shape[axis]))
-        shape = [-1 if i == axis else 1 for i in range(mean.ndim)]
-        mean = np.add.reduceat(mean, starts, axis) / counts.reshape(shape)
-    return (np.rint(mean) if samples.dtype.kind in "iu" else mean).astype(samples.dtype)
 
 
 def _written_tags(stack: Stack, layout: Layout, exif: Mapping[int, Field]) -> dict[int, Field]:
