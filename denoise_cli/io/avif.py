@@ -52,7 +52,8 @@ def write(path: Path, image: Image) -> None:
         return
     (picture,) = pillow.pictures(image, NAME, alpha=True, animated=False)
     options = pillow.save_options(image)
-    picture.save(path, "AVIF", quality=QUALITY, subsampling="4:4:4", **options)
+    sampling = "4:0:0" if picture.mode == "L" else "4:4:4"
+    picture.save(path, "AVIF", quality=QUALITY, subsampling=sampling, **options)
     if color is not None:
         _patch_color(path, color)
 

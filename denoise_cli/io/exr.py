@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +32,14 @@ def matches(header: bytes) -> bool:
 def read(path: Path) -> Image:
     """Read the R, G, B or Y and the A of the first part; other channels are carried along."""
     OpenEXR = needed("OpenEXR", "exr", UnreadableImage, NAME)
-    with OpenEXR.File(str(path), separate_channels=True) as file:
+    said = io.StringIO()  # the library prints what it could not read, and goes on
+    with (
+        redirect_stdout(said),
+        _voiceless(),
+        OpenEXR.File(str(path), separate_channels=True) as file,
+    ):
+        if said.getvalue():
+            raise UnreadableImage("damaged or truncated OpenEXR; copy or export it again")
         if len(file.parts) > 1:
             raise UnreadableImage(f"holds {len(file.parts)} parts, which are not read; split it")
         header = dict(file.header())
@@ -45,6 +57,21 @@ def read(path: Path) -> Image:
     return Image(
         samples, "YX" if len(planes) == 1 else "YXS", Metadata(format="exr", native=native)
     )
+
+
+@contextmanager
+def _voiceless() -> Iterator[None]:
+    """Keep the library's own voice off stderr, which is below that of Python."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(nowhere)
+        os.close(before)
 
 
 def write(path: Path, image: Image) -> None:

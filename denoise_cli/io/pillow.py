@@ -36,8 +36,8 @@ def read(picture: Any, format_: str, **native: Any) -> Image:
     frames, durations = [], []
     for index in range(count):
         picture.seek(index)
-        durations.append(picture.info.get("duration", 0))
         frames.append(_plain(picture))
+        durations.append(picture.info.get("duration", 0))  # some know it when it is loaded
     mode = _common_mode(frames)
     samples = [np.array(frame.convert(mode)) for frame in frames]
     axes = "YX" if mode == "L" else "YXS"
