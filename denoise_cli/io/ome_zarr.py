@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import UnreadableImage, UnwritableOutput
 from ..image import Array, Metadata, Stack
 from .extras import needed
-from .reduce import reduced
+from .reduce import bounds, reduced
 
 NAME = "OME-Zarr"
 SUFFIXES = frozenset({".zarr"})
@@ -249,7 +249,7 @@ def _shrunk(
     """Frames of a smaller array of `shape`: every sample the mean of those that it stands for."""
     read = _frames(full, leading, dtype)
     steps = [
-        np.append(np.arange(small) * large // small, large)
+        bounds(large, small)
         for small, large in zip(shape[:leading], full.shape[:leading], strict=True)
     ]
     for place in np.ndindex(*shape[:leading]):

@@ -192,11 +192,11 @@ class _Pyramid:
     def fill(self, pages: Iterable[Array]) -> Iterator[Array]:
         """Hand on `pages` and keep their copies."""
         for page in pages:
-            yield page
             copy = page
             for size, file in zip(self._sizes, self._files, strict=True):
                 copy = self._reduced(copy, size)
                 file.write(copy.tobytes())
+            yield page  # at last: after the last one nobody comes back
 
     def levels(self) -> Iterator[tuple[tuple[int, int], Iterator[Array]]]:
         """The copies of all pages, size by size."""
