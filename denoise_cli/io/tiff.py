@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import UnreadableImage
 from ..image import Array, Metadata, Stack, regrouped
-from . import exif as exif_
+from . import exif as exif_, pixel_size
 from .exif import Field
 from .tiff_layout import (
     BOUND,
@@ -84,7 +84,8 @@ def open(path: Path) -> Iterator[Stack]:
         shape = (*series.shape[:leading], *sample.shape)
         axes = series.axes[:leading] + frame_axes
         layout = _layout(tif, series, page, (axes, shape, sample.dtype.name))
-        stack = Stack(shape, axes, sample.dtype, stored, _metadata(_tags(tif), layout))
+        metadata = _metadata(_tags(tif), layout, _pixel_size(tif, page))
+        stack = Stack(shape, axes, sample.dtype, stored, metadata)
         yield replace(stack, frame=regrouped(stored, shape, leading, stack.leading))
 
 
@@ -225,7 +226,19 @@ def _levels(series: Any) -> tuple[tuple[int, int], ...]:
     return tuple((page.imagelength, page.imagewidth) for page in pages)
 
 
-def _metadata(tags: Mapping[int, Field], layout: Layout) -> Metadata:
+def _pixel_size(tif: Any, page: Any) -> pixel_size.PixelSize:
+    if tif.is_ome:
+        return pixel_size.of_ome(tif.ome_metadata)
+    if tif.is_imagej:
+        codes = [page.tags.get(code) for code in (X_RESOLUTION, Y_RESOLUTION)]
+        pairs = [tag.value for tag in codes if tag is not None]
+        known = len(pairs) == 2 and all(bottom for _, bottom in pairs)
+        resolution = (pairs[0][0] / pairs[0][1], pairs[1][0] / pairs[1][1]) if known else None
+        return pixel_size.of_imagej(tif.imagej_metadata, resolution)
+    return {}
+
+
+def _metadata(tags: Mapping[int, Field], layout: Layout, sizes: pixel_size.PixelSize) -> Metadata:
     first = {code: tag for code, tag in tags.items() if code in EXIF_TAGS}
     description = first.get(DESCRIPTION)
     native: dict[str, Any] = {"layout": layout}
@@ -235,6 +248,8 @@ def _metadata(tags: Mapping[int, Field], layout: Layout) -> Metadata:
             del first[DESCRIPTION]
     exif = None if first.keys() <= RESOLUTION_TAGS else exif_.build(first, layout.order)
     native["resolution"] = {code: tags[code] for code in RESOLUTION_TAGS & tags.keys()}
+    if sizes:
+        native["pixel_size"] = sizes
     dpi = _dpi(tags)
     if dpi is not None:
         native["dpi"] = dpi
