@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -14,9 +13,8 @@ from torch import Tensor
 
 from . import checkpoints, device as devices, methods, streaming
 from .errors import CheckpointError, UsageError
-from .image import Image, Stack, default_axes, to_planes
+from .image import Image, Stack, default_axes
 from .methods.base import Adaptation, Predictor
-from .normalize import Scale
 from .tile import padded, tiled
 
 Progress = Callable[[str, int, int], None]  # (phase, done, total)
@@ -60,7 +58,7 @@ class Outcome:
     warning : str or None
         What the user should know, in one line.
     seconds, seconds_adapt : float
-        Whole time without reading and writing files, and the adaptation's part of it.
+        Whole time, but for writing and reading once more what is predicted; the adaptation's part.
     adaptations : int
         How many there were: 1, or one for each plane.
     """
@@ -222,12 +220,46 @@ class Denoiser:
         if adapt not in ADAPT:
             raise UsageError(f"adapt must be {' or '.join(ADAPT)}, not {adapt!r}")
         view = stack.with_axes(axes) if axes else stack
-        work = _Work(self, view, once=adapt == "stack", adapted=adapted)
-        work.progress, work.trace = progress, trace
-        work.start()
+        # What some methods make is a prediction of the picture that they adapted to, no network.
+        once = adapt == "stack" and not getattr(self.method_options, "per_picture", False)
+        traces = [trace]
+
+        def adapt_to(noisy: np.ndarray) -> Adaptation:
+            with self._device.autocast():
+                observer = _Observer(self, noisy, progress, traces.pop() if traces else None)
+                adaptation = self._adapt(noisy, observer)
+            if adapted is not None:
+                adapted(adaptation)
+            return adaptation
+
+        def predict(adaptation: Adaptation, noisy: np.ndarray, done: int) -> np.ndarray:
+            def report(phase: str, tile: int, tiles: int) -> None:
+                if progress:
+                    progress(phase, done * tiles + tile, planes * tiles)
+
+            with self._device.autocast():
+                denoised = self._predict(adaptation.predict, noisy, report)
+            return noisy + self.strength * (denoised - noisy) if self.strength < 1 else denoised
+
+        planes = streaming.plane_count(view)
+        work = streaming.Work(view, adapt_to, predict if self.strength else None, once=once)
         denoised = replace(view, frame=work.frame)
         use(replace(denoised.with_axes(stack.axes), metadata=stack.metadata))
-        return work.outcome()
+        done = work.done
+        gains = [adaptation.gain_db for adaptation in done if adaptation.gain_db is not None]
+        kept = [adaptation.kept_step for adaptation in done]
+        adapted_planes = sum(step > 0 for step in kept)
+        reason = f"each of {len(done)} planes on its own, {adapted_planes} of them adapted"
+        return Outcome(
+            steps=max(adaptation.steps for adaptation in done),
+            kept_step=max(kept),
+            gain_db=sum(gains) / len(gains) if gains else None,
+            reason=reason if len(done) > 1 else done[0].reason,
+            warning=next((a.warning for a in done if a.warning), None),
+            seconds=work.seconds,
+            seconds_adapt=work.seconds_adapt,
+            adaptations=len(done),
+        )
 
     def save_adapted(
         self, path: str | os.PathLike[str], adaptation: Adaptation, source: str = ""
@@ -325,102 +357,6 @@ def denoise(
     `options` are those of `Denoiser`; the result equals the command line's, byte for byte.
     """
     return Denoiser(method, **options)(samples, axes)
-
-
-class _Work:
-    """A stack being denoised: adapted once or for each plane, and predicted frame by frame."""
-
-    progress: Progress | None = None
-    trace: TraceSink | None = None
-
-    def __init__(
-        self,
-        denoiser: Denoiser,
-        stack: Stack,
-        *,
-        once: bool,
-        adapted: Callable[[Adaptation], None] | None,
-    ) -> None:
-        self._denoiser, self._stack, self._adapted = denoiser, stack, adapted
-        self._planes = streaming.plane_count(stack)
-        self._once = once or self._planes == 1
-        self._done: list[Adaptation] = []
-        self._scales: dict[int, Scale] = {}
-        self._seconds = self._seconds_adapt = 0.0
-
-    def start(self) -> None:
-        """Look at the whole stack, and adapt to it unless each plane is adapted to."""
-        started = time.perf_counter()
-        self._scales = streaming.scales(self._stack)
-        if self._once:
-            self._adapt(streaming.sample(self._stack, self._scales))
-        self._seconds += time.perf_counter() - started
-
-    def frame(self, index: int) -> np.ndarray:
-        """The denoised frame of this index."""
-        samples = self._stack.frame(index)
-        started = time.perf_counter()
-        planes, from_planes = to_planes(samples, self._stack.frame_axes)
-        denoised = np.empty_like(planes)
-        members = streaming.channels(self._stack, index)
-        for number, plane, channel in streaming.numbered(planes, members):
-            denoised[number] = self._plane(plane, channel, index * len(planes) + number)
-        result = from_planes(denoised)
-        self._seconds += time.perf_counter() - started
-        return result
-
-    def _plane(self, plane: np.ndarray, channel: int, number: int) -> np.ndarray:
-        """Denoise one plane (1, C, Y, X) of stored samples."""
-        denoiser = self._denoiser
-        scale = self._scales[channel] if self._once else Scale.of(plane)
-        noisy = scale.forward(plane)
-        adaptation = self._done[0] if self._once else self._adapt(noisy)
-        if denoiser.strength == 0:
-            return plane  # exactly
-
-        def report(phase: str, done: int, total: int) -> None:
-            if self.progress:
-                self.progress(phase, number * total + done, self._planes * total)
-
-        with denoiser._device.autocast():
-            denoised = denoiser._predict(adaptation.predict, noisy, report)
-        if denoiser.strength < 1:
-            denoised = noisy + denoiser.strength * (denoised - noisy)
-        return scale.inverse(denoised, plane.dtype)
-
-    def _adapt(self, noisy: np.ndarray) -> Adaptation:
-        started = time.perf_counter()
-        denoiser, trace = self._denoiser, None if self._done else self.trace
-        with denoiser._device.autocast():
-            adaptation = denoiser._adapt(noisy, _Observer(denoiser, noisy, self.progress, trace))
-        self._seconds_adapt += time.perf_counter() - started
-        # Only what is said of it is kept of the adaptation to a plane: a network is large.
-        self._done.append(adaptation if self._once else replace(adaptation, predict=_nothing))
-        if self._adapted:
-            self._adapted(adaptation)
-        return adaptation
-
-    def outcome(self) -> Outcome:
-        """How it went, when all frames have been asked for."""
-        last, gains = self._done[-1], [a.gain_db for a in self._done if a.gain_db is not None]
-        reason, count = last.reason, len(self._done)
-        if count > 1:
-            kept = sum(adaptation.kept_step > 0 for adaptation in self._done)
-            reason = f"each of {count} planes on its own, {kept} of them adapted"
-        return Outcome(
-            steps=max(adaptation.steps for adaptation in self._done),
-            kept_step=max(adaptation.kept_step for adaptation in self._done),
-            gain_db=sum(gains) / len(gains) if gains else None,
-            reason=reason,
-            warning=next((a.warning for a in self._done if a.warning), None),
-            seconds=self._seconds,
-            seconds_adapt=self._seconds_adapt,
-            adaptations=count,
-        )
-
-
-def _nothing(pictures: Tensor) -> Tensor:
-    raise AssertionError("the adaptation to a plane is over")
 
 
 class _Observer:

@@ -1,15 +1,23 @@
-"""A stack seen as planes: the scale of each channel, and a sample of planes to adapt to."""
+"""Stacks as planes: the scale of each channel, a sample to adapt to, and the work on frames."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .errors import UsageError
 from .image import Array, Stack, to_planes
 from .normalize import SampleRange, Scale
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .methods.base import Adaptation
 
 # Of a stack with more samples, evenly spread frames up to this number are what is adapted to.
 SAMPLE = 2**24
@@ -78,7 +86,78 @@ def plane_count(stack: Stack) -> int:
     )
 
 
-def numbered(planes: Array, members: list[int]) -> Iterator[tuple[int, Array, int]]:
-    """Number, planes (1, C, Y, X) and channel of each plane of a frame."""
-    for number, channel in enumerate(members):
-        yield number, planes[number : number + 1], channel
+class Work:
+    """A stack being denoised: adapted to once or plane by plane, and predicted frame by frame.
+
+    Parameters
+    ----------
+    stack : Stack
+        What is denoised.
+    adapt : callable
+        Adapts to planes (N, C, Y, X), float32 about 0..1.
+    predict : callable or None
+        Predicts one plane (1, C, Y, X) with an adaptation, given the number of those before it;
+        None gives every frame back exactly as it is.
+    once : bool
+        Adapt once, to a sample of the stack, which is done at once.
+
+    Attributes
+    ----------
+    done : list of Adaptation
+        What came of the adaptations so far.
+    seconds, seconds_adapt : float
+        Time spent so far, and the adaptations' part of it.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        adapt: Callable[[Array], Adaptation],
+        predict: Callable[[Adaptation, Array, int], Array] | None,
+        *,
+        once: bool,
+    ) -> None:
+        self._stack, self._adapt_to, self._predict = stack, adapt, predict
+        self._once = once or plane_count(stack) == 1
+        self.done: list[Adaptation] = []
+        self.seconds = self.seconds_adapt = 0.0
+        started = time.perf_counter()
+        self._scales = scales(stack)
+        if self._once:
+            self._adapt(sample(stack, self._scales))
+        self.seconds += time.perf_counter() - started
+
+    def frame(self, index: int) -> Array:
+        """The denoised frame of this index; all are asked for in order."""
+        samples = self._stack.frame(index)
+        started = time.perf_counter()
+        planes, from_planes = to_planes(samples, self._stack.frame_axes)
+        denoised = np.empty_like(planes)
+        for number, channel in enumerate(channels(self._stack, index)):
+            before = index * len(planes) + number
+            part = slice(number, number + 1)
+            denoised[part] = self._denoised(planes[part], channel, before)
+        result = from_planes(denoised)
+        self.seconds += time.perf_counter() - started
+        return result
+
+    def _denoised(self, plane: Array, channel: int, before: int) -> Array:
+        """One plane (1, C, Y, X) of stored samples, denoised."""
+        scale = self._scales[channel] if self._once else Scale.of(plane)
+        noisy = scale.forward(plane)
+        adaptation = self.done[0] if self._once else self._adapt(noisy)
+        if self._predict is None:
+            return plane
+        return scale.inverse(self._predict(adaptation, noisy, before), plane.dtype)
+
+    def _adapt(self, noisy: Array) -> Adaptation:
+        started = time.perf_counter()
+        adaptation = self._adapt_to(noisy)
+        self.seconds_adapt += time.perf_counter() - started
+        # Of an adaptation to one plane only what is said of it is kept: a network is large.
+        self.done.append(adaptation if self._once else replace(adaptation, predict=_gone))
+        return adaptation
+
+
+def _gone(pictures: Tensor) -> Tensor:
+    raise AssertionError("the adaptation to this plane is over")

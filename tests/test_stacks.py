@@ -1,6 +1,7 @@
 """Stacks go through plane by plane and come back with their axes, layout and metadata."""
 
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -311,6 +312,28 @@ def test_zarr_stores_that_are_no_single_picture(tmp_path):
     for name, reason in (("plate", "A/1/0"), ("empty", "OME-NGFF")):
         with pytest.raises(UnreadableImage, match=reason):
             io.read(tmp_path / f"{name}.zarr")
+
+
+def test_a_pickled_zarr_array_is_not_opened(tmp_path):
+    pytest.importorskip("zarr", reason='the extra "zarr"')
+    document = {"zarr_format": 2, "shape": [2, 2], "chunks": [2, 2], "dtype": "|u1", "order": "C"}
+    document |= {"compressor": None, "fill_value": 0, "filters": [{"id": "pickle", "protocol": 5}]}
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr" / ".zarray").write_text(json.dumps(document))
+    (tmp_path / "a.zarr" / "0.0").write_bytes(pickle.dumps(Evil(tmp_path / "touched")))
+    with pytest.raises(UnreadableImage, match="not safe"):
+        io.read(tmp_path / "a.zarr")
+    assert not (tmp_path / "touched").exists()
+
+
+class Evil:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (type(self.path).touch, (self.path,))
 
 
 def test_color_is_no_channels_in_zarr(tmp_path):

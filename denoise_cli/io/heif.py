@@ -33,6 +33,8 @@ def read(path: Path) -> Image:
     """Read the main picture, turned upright as the format demands; 10 bits and more become 16."""
     pillow_heif = needed("pillow_heif", "heif", UnreadableImage, NAME)
     found = pillow_heif.open_heif(path, convert_hdr_to_8bit=False)
+    if len(found) > 1:
+        raise UnreadableImage(f"holds {len(found)} pictures, which are not read; export them")
     samples: Array = np.array(found)
     if samples.dtype == np.uint16:
         bits = found.info["bit_depth"]

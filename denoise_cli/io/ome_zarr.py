@@ -52,6 +52,8 @@ def open(path: Path) -> Iterator[Stack]:
         raise UnreadableImage(f"holds samples of type {array.dtype}, which are not read")
     if array.ndim < 2 or 0 in array.shape:
         raise UnreadableImage(f"holds an array of shape {array.shape}, which is no picture")
+    if "pickle" in str(array.metadata.to_dict()):  # a codec that runs code of the file
+        raise UnreadableImage("its samples are pickled, which is not safe to read; store it anew")
     axes = letters or _plain_axes(array)
     if len(axes) != array.ndim:
         raise UnreadableImage(f"names {len(axes)} axes for {array.ndim} dimensions; mend its axes")
