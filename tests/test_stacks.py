@@ -125,6 +125,31 @@ def test_axes_of_length_one_are_kept(tmp_path, pass_through):  # noqa: F811
         assert_same_file(pass_through(tmp_path / name, tmp_path / f"out_{name}"), tmp_path / name)
 
 
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib", "tile": (16, 16)}])
+def test_tags_of_each_page_are_kept(tmp_path, pass_through, options):  # noqa: F811
+    # Micro-Manager and MetaMorph write the place and time of each picture to its page.
+    samples = noise("TYX", np.uint16)
+    with tifffile.TiffWriter(tmp_path / "a.tif", byteorder=">") as tif:
+        for number, plane in enumerate(samples):
+            place = json.dumps({"ElapsedTime-ms": 100.5 * number}).encode()
+            extra = [(51123, 2, len(place) + 1, place, True), (65000, 4, 2, (number, 7), True)]
+            tif.write(
+                plane,
+                metadata=None,
+                description=f"plane {number}" if number < 2 else None,
+                datetime=f"2024:02:29 12:00:0{number}",
+                extratags=extra,
+                contiguous=False,
+                **options,
+            )
+    target = pass_through(tmp_path / "a.tif", tmp_path / "b.tif")
+    assert_same_file(target, tmp_path / "a.tif")
+    with tifffile.TiffFile(tmp_path / "a.tif") as a, tifffile.TiffFile(target) as b:
+        for code in (270, 306, 51123, 65000):
+            before, after = ([p.tags.valueof(code) for p in tif.pages] for tif in (a, b))
+            assert after == before
+
+
 def test_an_imagej_stack_with_one_directory(tmp_path, pass_through):  # noqa: F811
     # As ImageJ writes beyond 4 GB: the samples of all planes, but one directory only.
     samples = noise("TYX", np.uint16)
@@ -314,14 +339,20 @@ def test_zarr_stores_that_are_no_single_picture(tmp_path):
             io.read(tmp_path / f"{name}.zarr")
 
 
-def test_a_pickled_zarr_array_is_not_opened(tmp_path):
+PICKLE = {"id": "pickle", "protocol": 5}
+
+
+@pytest.mark.parametrize(
+    "codecs", [{"filters": [PICKLE]}, {"compressor": PICKLE}, {"filters": [{"id": "bz2"}, PICKLE]}]
+)
+def test_a_pickled_zarr_array_is_not_opened(tmp_path, codecs):
     pytest.importorskip("zarr", reason='the extra "zarr"')
     document = {"zarr_format": 2, "shape": [2, 2], "chunks": [2, 2], "dtype": "|u1", "order": "C"}
-    document |= {"compressor": None, "fill_value": 0, "filters": [{"id": "pickle", "protocol": 5}]}
+    document |= {"compressor": None, "fill_value": 0, "filters": None} | codecs
     (tmp_path / "a.zarr").mkdir()
     (tmp_path / "a.zarr" / ".zarray").write_text(json.dumps(document))
     (tmp_path / "a.zarr" / "0.0").write_bytes(pickle.dumps(Evil(tmp_path / "touched")))
-    with pytest.raises(UnreadableImage, match="not safe"):
+    with pytest.raises(UnreadableImage, match=r"not safe|pickle"):
         io.read(tmp_path / "a.zarr")
     assert not (tmp_path / "touched").exists()
 

@@ -191,9 +191,26 @@ def _is_color(page: Any) -> bool:
 
 def _tags(tif: tifffile.TiffFile) -> dict[int, Field]:
     """Return the tags of the first page that do not depend on how and where samples lie."""
+    return _page_tags(tif, tif.pages[0])
+
+
+def _page_tags(tif: tifffile.TiffFile, page: Any) -> dict[int, Field]:
     handle: Any = tif.filehandle
-    tags = exif_.read_directory(handle, tif.pages[0].offset, tif.byteorder, big=tif.is_bigtiff)
+    tags = exif_.read_directory(handle, page.offset, tif.byteorder, big=tif.is_bigtiff)
     return {code: tag for code, tag in tags.items() if code not in STRUCTURE | BOUND}
+
+
+def _later_tags(
+    tif: tifffile.TiffFile, series: Any, first: Mapping[int, Field]
+) -> tuple[dict[int, Field], ...]:
+    """Return what the tags of each later page say otherwise than those of the first."""
+    unlike = RESOLUTION_TAGS | {ICC, exif_.EXIF_POINTER, exif_.GPS_POINTER}
+    pages = [page for page in series.pages if page.index > 0]
+    found = []
+    for page in pages:
+        tags = _page_tags(tif, page).items()
+        found.append({c: tag for c, tag in tags if c not in unlike and first.get(c) != tag})
+    return tuple(found) if any(found) and len(found) + 1 == len(series.pages) else ()
 
 
 def _layout(
@@ -217,6 +234,7 @@ def _layout(
         # In the order of the file, or the description would number the pages wrongly.
         described=kind if pages == sorted(pages) and photometric != PALETTE else None,
         levels=_levels(series),
+        page_tags=_later_tags(tif, series, _tags(tif)) if len(series.levels) == 1 else (),
     )
 
 

@@ -51,7 +51,8 @@ class Layout:
 
     `tags` are those of the first page that are not EXIF. `described` is the shape and dtype that
     its description (of OME, ImageJ or tifffile) stands for. `levels` are the heights and widths of
-    the smaller copies that a pyramid holds of each page.
+    the smaller copies that a pyramid holds of each page. `page_tags` are the tags of each later
+    page that the first one has not, or has otherwise; empty if there are none.
     """
 
     order: Literal["<", ">"] = "<"
@@ -66,6 +67,7 @@ class Layout:
     tags: Mapping[int, Field] = field(default_factory=dict)
     described: tuple[str, tuple[int, ...], str] | None = None
     levels: tuple[tuple[int, int], ...] = ()
+    page_tags: tuple[Mapping[int, Field], ...] = ()
 
 
 @contextmanager

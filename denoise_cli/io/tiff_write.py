@@ -86,33 +86,29 @@ def write_stack(path: Path, stack: Stack) -> None:
     children = {
         code: tags.pop(code) for code in (exif_.EXIF_POINTER, exif_.GPS_POINTER) if code in tags
     }
-    description = tags.pop(DESCRIPTION, None)
-    extra: list[Any] = [
-        (code, tag.kind, tag.count, tag.ordered(layout.order), True)
-        for code, tag in sorted(tags.items())
-    ]
+    first = _page_options(tags, layout.order)
     # By name, since tifffile leaves pointers given by number out; patched below.
     names = {exif_.EXIF_POINTER: "ExifTag", exif_.GPS_POINTER: "GPSTag"}
-    extra += [(names[code], exif_.LONG, 1, 0, True) for code in children]
+    first["extratags"] += [(names[code], exif_.LONG, 1, 0, True) for code in children]
     big = layout.big or stack.nbytes > CLASSIC_BYTES
     with (
         quiet(),
         _Pyramid(layout.levels, pages, stack.dtype, path.parent) as pyramid,
         tifffile.TiffWriter(path, bigtiff=big, byteorder=layout.order, ome=False) as tif,
     ):
-        tif.write(
-            _chunks(pyramid.fill(_split(stack, letters, pages)), pages, packing.get("tile")),
-            shape=pages.shape,
-            dtype=stack.dtype,
-            description=description.value if description else None,
-            software=False,
-            resolution=resolution,
-            resolutionunit=unit,
-            extratags=extra,
-            subifds=len(layout.levels),
-            **options,
-            **packing,
-        )
+        shared: dict[str, Any] = {
+            "resolution": resolution,
+            "resolutionunit": unit,
+            "subifds": len(layout.levels),
+        }
+        shared |= {"dtype": stack.dtype, "software": False, **options, **packing}
+        if layout.page_tags and layout.described == _kind(stack):
+            _write_each(tif, _split(stack, letters, pages), pages, layout, first, shared)
+        else:
+            every = pyramid.fill(_split(stack, letters, pages))
+            tif.write(
+                _chunks(every, pages, packing.get("tile")), shape=pages.shape, **first, **shared
+            )
         options["metadata"] = None
         for size, copies in pyramid.levels():
             tif.write(
@@ -126,6 +122,32 @@ def write_stack(path: Path, stack: Stack) -> None:
             )
     with quiet():
         _finish(path, children, layout.order)
+
+
+def _write_each(
+    tif: Any,
+    stored: Iterable[Array],
+    pages: _Pages,
+    layout: Layout,
+    first: Mapping[str, Any],
+    shared: Mapping[str, Any],
+) -> None:
+    """Write page by page, each with tags of its own, as those of Micro-Manager and MetaMorph."""
+    for number, page in enumerate(stored):
+        own = first if number == 0 else _page_options(layout.page_tags[number - 1], layout.order)
+        chunks = _chunks([page], pages, shared.get("tile"))
+        tif.write(chunks, shape=pages.page_shape, contiguous=False, **own, **shared)
+
+
+def _page_options(tags: Mapping[int, Field], order: str) -> dict[str, Any]:
+    """The description and other tags of a page as tifffile takes them."""
+    description = tags.get(DESCRIPTION)
+    extra = [
+        (code, tag.kind, tag.count, tag.ordered(order), True)
+        for code, tag in sorted(tags.items())
+        if code != DESCRIPTION
+    ]
+    return {"description": description.value if description else None, "extratags": extra}
 
 
 def _page_letters(stack: Stack, layout: Layout) -> str:
