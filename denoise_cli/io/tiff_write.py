@@ -39,6 +39,9 @@ from .tiff_layout import (
 )
 
 
+BUFFER = 2**25  # bytes that are read ahead where several threads compress
+
+
 @dataclass(frozen=True)
 class _Pages:
     """How a stack is laid out as pages of (Y, X), (Y, X, S), or (S, Y, X) where planar.
@@ -100,6 +103,7 @@ def write_stack(path: Path, stack: Stack) -> None:
             "resolution": resolution,
             "resolutionunit": unit,
             "subifds": len(layout.levels),
+            "buffersize": BUFFER,
         }
         shared |= {"dtype": stack.dtype, "software": False, **options, **packing}
         if layout.page_tags and layout.described == _kind(stack):
