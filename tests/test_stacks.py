@@ -317,6 +317,16 @@ def test_tiff_becomes_zarr_and_back(tmp_path, pass_through):  # noqa: F811
     np.testing.assert_array_equal(back.samples, samples.swapaxes(1, 2))
 
 
+@pytest.mark.parametrize(("axes", "shape"), [("TYXC", (3, 2, 34, 45)), ("YXS", (34, 45))])
+def test_channels_inside_a_pixel_become_channels_of_a_zarr(tmp_path, axes, shape):
+    zarr = pytest.importorskip("zarr", reason='the extra "zarr"')
+    samples = np.moveaxis(noise("TCYX" if "C" in axes else "CYX", np.uint16), -3, -1)
+    samples = samples if "C" in axes else samples[..., :1]
+    io.write(tmp_path / "a.zarr", Image(samples, axes))
+    found = zarr.open(tmp_path / "a.zarr", mode="r")["0"][...]
+    np.testing.assert_array_equal(found, np.moveaxis(samples, -1, -3).reshape(shape))
+
+
 def test_a_plain_zarr_array(tmp_path, pass_through):  # noqa: F811
     zarr = pytest.importorskip("zarr", reason='the extra "zarr"')
     samples = noise("ZYX", np.float32)

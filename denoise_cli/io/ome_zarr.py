@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UnreadableImage, UnwritableOutput
-from ..image import Array, Metadata, Stack
+from ..image import Array, Metadata, Stack, regrouped
 from .extras import needed
 from .reduce import bounds, reduced
 
@@ -78,6 +78,7 @@ def write_stack(path: Path, stack: Stack) -> None:
         arrays = _copied(zarr, path, native["source"], native["arrays"])
         order = tuple(range(stack.leading))
     else:
+        stack = _planes(stack)
         array, order = _created(zarr, path, stack)
         arrays = [array]
     _fill(arrays[0], iter(stack), stack.shape[: stack.leading], order)
@@ -189,11 +190,32 @@ def _copied(zarr: Any, path: Path, source: Path, names: list[str]) -> list[Any]:
     return [root[name] if name else root for name in names]
 
 
-def _created(zarr: Any, path: Path, stack: Stack) -> tuple[Any, tuple[int, ...]]:
-    """A new image of OME-NGFF 0.4, and where each axis in front of a frame goes."""
+def _planes(stack: Stack) -> Stack:
+    """The stack with channels that lie inside its pixels in front of them."""
     if "S" in stack.axes and stack.shape[stack.axes.index("S")] > 1:
         raise UnwritableOutput("OME-Zarr holds channels, not color; write a .tif file")
-    if stack.frame_axes != "YX" or len(set(stack.axes)) < len(stack.axes):
+    inside = stack.frame_axes
+    order = [axis for axis, letter in enumerate(inside) if letter not in "YX"]
+    order += [inside.index("Y"), inside.index("X")]
+    letters = "".join(inside[axis] for axis in order)
+    shape = tuple(stack.frame_shape[axis] for axis in order)
+    moved = replace(
+        stack,
+        axes=stack.axes[: stack.leading] + letters.replace("S", ""),
+        shape=stack.shape[: stack.leading] + shape["S" in letters :],
+    )
+    shape = moved.shape[stack.leading :]  # without a sole gray sample
+
+    def frame(index: int) -> Array:
+        return stack.frame(index).transpose(order).reshape(shape)
+
+    read = regrouped(frame, moved.shape, stack.leading, moved.leading)
+    return replace(moved, frame=read)
+
+
+def _created(zarr: Any, path: Path, stack: Stack) -> tuple[Any, tuple[int, ...]]:
+    """A new image of OME-NGFF 0.4, and where each axis in front of a frame goes."""
+    if len(set(stack.axes)) < len(stack.axes):
         raise UnwritableOutput(f"OME-Zarr is not written with axes {stack.axes}; write a .tif file")
     others = [letter for letter in stack.axes if letter not in ORDER]
     letters = [letter for letter in "TC" if letter in stack.axes] + others

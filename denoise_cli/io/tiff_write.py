@@ -38,7 +38,6 @@ from .tiff_layout import (
     quiet,
 )
 
-
 BUFFER = 2**25  # bytes that are read ahead where several threads compress
 
 
