@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import time
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from . import checkpoints, device as devices, methods
+from . import checkpoints, device as devices, methods, streaming
 from .errors import CheckpointError, UsageError
-from .image import default_axes, to_planes
+from .image import Image, Stack, default_axes
 from .methods.base import Adaptation, Predictor
-from .normalize import Scale
 from .tile import padded, tiled
 
 Progress = Callable[[str, int, int], None]  # (phase, done, total)
@@ -23,6 +22,8 @@ Progress = Callable[[str, int, int], None]  # (phase, done, total)
 # Whole pictures up to this side are predicted at once, larger ones in tiles of TILE.
 WHOLE_SIDE = 1024
 TILE = 768
+
+ADAPT = ("stack", "slice")
 
 
 class TraceSink(Protocol):
@@ -42,26 +43,26 @@ class TraceSink(Protocol):
 
 
 @dataclass(frozen=True)
-class Result:
-    """A denoised picture and how it came about.
+class Outcome:
+    """How a denoised picture or stack came about.
 
     Attributes
     ----------
-    samples : ndarray
-        Same shape and dtype as the input.
     steps, kept_step : int
-        Gradient steps taken, and the one whose weights were used (0 = unadapted).
+        Gradient steps taken, and the one whose weights were used (0 = unadapted); of several
+        adaptations the most.
     gain_db : float or None
-        Gain in PSNR by the adaptation, predicted without a clean picture.
+        Gain in PSNR by the adaptation, predicted without a clean picture; of several the mean.
     reason : str
         Why that step was kept, in one line.
     warning : str or None
         What the user should know, in one line.
     seconds, seconds_adapt : float
-        Whole time, and the adaptation's part of it.
+        Whole time, but for writing and reading once more what is predicted; the adaptation's part.
+    adaptations : int
+        How many there were: 1, or one for each plane.
     """
 
-    samples: np.ndarray
     steps: int
     kept_step: int
     gain_db: float | None
@@ -69,6 +70,14 @@ class Result:
     warning: str | None
     seconds: float
     seconds_adapt: float
+    adaptations: int
+
+
+@dataclass(frozen=True)
+class Result(Outcome):
+    """A denoised array and how it came about: `samples` have the shape and dtype of the input."""
+
+    samples: np.ndarray
 
 
 class Denoiser:
@@ -133,7 +142,7 @@ class Denoiser:
         checkpoint = checkpoints.load(weights or checkpoints.default_for(method))
         _check_support(checkpoint, method)
         self.weights = checkpoint.name
-        self._standardization = checkpoint.standardization
+        self._standardization, self._header = checkpoint.standardization, checkpoint.metadata
         self._network = checkpoint.network.to(  # type: ignore[call-overload]
             self._device.torch, memory_format=torch.channels_last
         )
@@ -166,29 +175,120 @@ class Denoiser:
         trace: TraceSink | None = None,
     ) -> Result:
         """Denoise `samples` and say how; see `__call__`."""
-        started = time.perf_counter()
-        planes, from_planes = to_planes(samples, axes or default_axes(samples))
-        if planes.dtype.kind == "f" and not np.isfinite(planes).all():
-            raise UsageError("the picture holds NaN or infinite values; replace them first")
-        scale = Scale.of(planes)
-        noisy = scale.forward(planes)
-        observer = _Observer(self, noisy, progress, trace)
-        with self._device.autocast():
-            adaptation = self._adapt(noisy, observer)
-            adapted = time.perf_counter()
-            denoised = self._predict(adaptation.predict, noisy, progress)
-        denoised = noisy + self.strength * (denoised - noisy) if self.strength < 1 else denoised
-        result = from_planes(scale.inverse(denoised, samples.dtype))
-        return Result(
-            samples=result,
-            steps=adaptation.steps,
-            kept_step=adaptation.kept_step,
-            gain_db=adaptation.gain_db,
-            reason=adaptation.reason,
-            warning=adaptation.warning,
-            seconds=time.perf_counter() - started,
-            seconds_adapt=adapted - started,
+        stack = Stack.of(Image(samples, axes or default_axes(samples)))
+        found: list[np.ndarray] = []
+        outcome = self.stream(
+            stack,
+            lambda denoised: found.append(denoised.read().samples),
+            progress=progress,
+            trace=trace,
         )
+        return Result(samples=found[0], **vars(outcome))
+
+    def stream(
+        self,
+        stack: Stack,
+        use: Callable[[Stack], None],
+        *,
+        axes: str | None = None,
+        adapt: str = "stack",
+        adapted: Callable[[Adaptation], None] | None = None,
+        progress: Progress | None = None,
+        trace: TraceSink | None = None,
+    ) -> Outcome:
+        """Denoise a stack frame by frame, so that memory does not grow with its length.
+
+        Each channel has a scale of its own, found by a first pass over the stack.
+
+        Parameters
+        ----------
+        stack : Stack
+            What to denoise.
+        use : callable
+            Takes the denoised stack, of which each frame is made when it is asked for, and asks
+            for all of them in order.
+        axes : str, optional
+            What the dimensions are, if not what `stack` says; it keeps its own on the way out.
+        adapt : str
+            ``stack``: adapt once, to planes from all over the stack; ``slice``: to each plane,
+            as if it were alone.
+        adapted : callable, optional
+            Takes each adaptation, before anything is predicted with it; see `save_adapted`.
+        progress, trace
+            As in `run`; of several adaptations the first is traced.
+        """
+        if adapt not in ADAPT:
+            raise UsageError(f"adapt must be {' or '.join(ADAPT)}, not {adapt!r}")
+        view = stack.with_axes(axes) if axes else stack
+        # What some methods make is a prediction of the picture that they adapted to, no network.
+        once = adapt == "stack" and not getattr(self.method_options, "per_picture", False)
+        traces = [trace]
+
+        def adapt_to(noisy: np.ndarray) -> Adaptation:
+            with self._device.autocast():
+                observer = _Observer(self, noisy, progress, traces.pop() if traces else None)
+                adaptation = self._adapt(noisy, observer)
+            if adapted is not None:
+                adapted(adaptation)
+            return adaptation
+
+        def predict(adaptation: Adaptation, noisy: np.ndarray, done: int) -> np.ndarray:
+            def report(phase: str, tile: int, tiles: int) -> None:
+                if progress:
+                    progress(phase, done * tiles + tile, planes * tiles)
+
+            with self._device.autocast():
+                denoised = self._predict(adaptation.predict, noisy, report)
+            return noisy + self.strength * (denoised - noisy) if self.strength < 1 else denoised
+
+        planes = streaming.plane_count(view)
+        work = streaming.Work(view, adapt_to, predict if self.strength else None, once=once)
+        denoised = replace(view, frame=work.frame)
+        use(replace(denoised.with_axes(stack.axes), metadata=stack.metadata))
+        done = work.done
+        gains = [adaptation.gain_db for adaptation in done if adaptation.gain_db is not None]
+        kept = [adaptation.kept_step for adaptation in done]
+        adapted_planes = sum(step > 0 for step in kept)
+        reason = f"each of {len(done)} planes on its own, {adapted_planes} of them adapted"
+        return Outcome(
+            steps=max(adaptation.steps for adaptation in done),
+            kept_step=max(kept),
+            gain_db=sum(gains) / len(gains) if gains else None,
+            reason=reason if len(done) > 1 else done[0].reason,
+            warning=next((a.warning for a in done if a.warning), None),
+            seconds=work.seconds,
+            seconds_adapt=work.seconds_adapt,
+            adaptations=len(done),
+        )
+
+    def save_adapted(
+        self, path: str | os.PathLike[str], adaptation: Adaptation, source: str = ""
+    ) -> None:
+        """Write the adapted network as a checkpoint: with the method ``none`` it does the same.
+
+        `source` says in its header what it was adapted to.
+
+        Raises
+        ------
+        UsageError
+            The method makes no network of its own.
+        UnwritableOutput
+            The file cannot be written.
+        """
+        network = adaptation.predict
+        if not isinstance(network, torch.nn.Module) or not hasattr(network, "config"):
+            raise UsageError(f"method {self.method!r} makes no network that can be saved")
+        history = {
+            "weights": self.weights,
+            "method": self.method,
+            "source": source,
+            "steps": adaptation.steps,
+            "kept_step": adaptation.kept_step,
+            "gain_db": adaptation.gain_db,
+        }
+        supports = list(dict.fromkeys([*self._header["supports"], "none"]))
+        header = {**self._header, "supports": supports, "adapted": history}
+        checkpoints.save(path, network, header, half=False)  # exactly as it was used here
 
     def _adapt(self, noisy: np.ndarray, observer: _Observer) -> Adaptation:
         generator = torch.Generator(device=self._device.torch).manual_seed(self.seed)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,9 @@ class Metadata:
     format : str
         Name of the format the picture came from ("png", "jpeg", "tiff"), or "".
     native : Mapping
-        Private to the format module named by `format`, such as PNG chunks or TIFF tags; only
-        the key "dpi" (horizontal and vertical pixels per inch) is read by other formats.
+        Private to the format module named by `format`, such as PNG chunks or TIFF tags; other
+        formats read only the keys "dpi" (horizontal and vertical pixels per inch) and
+        "pixel_size" (axis letter to length and unit).
     """
 
     icc: bytes | None = None
@@ -58,6 +60,116 @@ class Image:
     samples: Array
     axes: str
     metadata: Metadata = field(default_factory=Metadata)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A picture or a stack of pictures of which one frame at a time is in memory.
+
+    A frame is what the axes from the first of S, Y and X onward span: one picture, of one sample
+    or of several. The axes in front of them are counted in C order; a picture has one frame.
+
+    Attributes
+    ----------
+    shape, axes, metadata
+        As of an `Image`.
+    dtype : numpy.dtype
+        Of the samples.
+    frame : Callable
+        Reads the frame of an index. Those who go through all do so in order.
+    """
+
+    shape: tuple[int, ...]
+    axes: str
+    dtype: np.dtype[Any]
+    frame: Callable[[int], Array]
+    metadata: Metadata = field(default_factory=Metadata)
+
+    @classmethod
+    def of(cls, image: Image) -> Stack:
+        """An image in memory, seen as a stack."""
+        samples = image.samples
+        check_axes(samples, image.axes)
+        leading = samples.shape[: _leading(image.axes)]
+
+        def frame(index: int) -> Array:
+            return samples[np.unravel_index(index, leading)] if leading else samples
+
+        return cls(samples.shape, image.axes, samples.dtype, frame, image.metadata)
+
+    @property
+    def leading(self) -> int:
+        """Number of axes in front of a frame."""
+        return _leading(self.axes)
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """Shape of a frame."""
+        return self.shape[self.leading :]
+
+    @property
+    def frame_axes(self) -> str:
+        """Axes of a frame."""
+        return self.axes[self.leading :]
+
+    @property
+    def count(self) -> int:
+        """Number of frames."""
+        return math.prod(self.shape[: self.leading])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all samples."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def __iter__(self) -> Iterator[Array]:
+        return (self.frame(index) for index in range(self.count))
+
+    def read(self) -> Image:
+        """All frames in memory."""
+        if not self.leading:
+            return Image(self.frame(0), self.axes, self.metadata)
+        samples = np.empty(self.shape, self.dtype)
+        for index, frame in enumerate(self):
+            samples[np.unravel_index(index, self.shape[: self.leading])] = frame
+        return Image(samples, self.axes, self.metadata)
+
+    def with_axes(self, axes: str) -> Stack:
+        """The same samples under other letters.
+
+        Raises
+        ------
+        UsageError
+            `axes` do not fit the shape.
+        """
+        renamed = replace(self, axes=axes)
+        check_axes(renamed, axes)
+        frame = regrouped(self.frame, self.shape, self.leading, renamed.leading)
+        return replace(renamed, frame=frame)
+
+
+def regrouped(
+    frame: Callable[[int], Array], shape: tuple[int, ...], old: int, new: int
+) -> Callable[[int], Array]:
+    """Read frames behind `new` axes of `shape` by means of `frame`, which reads those behind `old`.
+
+    Larger frames are put together, smaller ones are cut from the last one read.
+    """
+    if new == old:
+        return frame
+    count = math.prod(shape[min(old, new) : max(old, new)])
+    if new < old:
+        return lambda i: np.stack([frame(i * count + j) for j in range(count)]).reshape(shape[new:])
+    last: dict[int, Array] = {}
+
+    def part(index: int) -> Array:
+        whole = index // count
+        if whole not in last:
+            last.clear()
+            last[whole] = frame(whole).reshape(count, *shape[new:])
+        return last[whole][index % count]
+
+    return part
 
 
 def default_axes(samples: Array) -> str:
@@ -88,12 +200,16 @@ def default_axes(samples: Array) -> str:
     )
 
 
-def check_axes(samples: Array, axes: str) -> None:
+def _leading(axes: str) -> int:
+    return min((axes.index(letter) for letter in "SYX" if letter in axes), default=0)
+
+
+def check_axes(samples: Array | Stack, axes: str) -> None:
     """Raise UsageError unless `axes` describes `samples`."""
-    if len(axes) != samples.ndim:
+    if len(axes) != len(samples.shape):
         raise UsageError(
             f"axes {axes!r} name {len(axes)} dimensions, the array of shape {samples.shape} "
-            f"has {samples.ndim}; give one letter for each"
+            f"has {len(samples.shape)}; give one letter for each"
         )
     if axes.count("Y") != 1 or axes.count("X") != 1:
         raise UsageError(f"axes {axes!r} must hold Y and X once; say for instance 'ZYX'")
@@ -102,7 +218,7 @@ def check_axes(samples: Array, axes: str) -> None:
             f"axes {axes!r} of shape {samples.shape}: S holds 1 (gray) to 4 (RGB and alpha) "
             "samples; use C for independent channels"
         )
-    if samples.size == 0:
+    if 0 in samples.shape:
         raise UsageError(f"the array of shape {samples.shape} is empty; give a picture")
 
 

@@ -29,28 +29,10 @@ class Scale:
 
     @classmethod
     def of(cls, samples: np.ndarray) -> Scale:
-        """The scale for these samples (bool, integer or float; any shape)."""
-        kind = samples.dtype.kind
-        if kind not in "uif":
-            raise UsageError(
-                f"samples of type {samples.dtype} cannot be denoised; use integers or floats"
-            )
-        low, high = float(samples.min(initial=0)), float(samples.max(initial=0))
-        if kind == "f":
-            return cls._of_float(samples, low, high)
-        bits = max(int(high - low).bit_length(), 8)
-        return cls(low, float(min(2**bits - 1, np.iinfo(samples.dtype).max)))
-
-    @classmethod
-    def _of_float(cls, samples: np.ndarray, low: float, high: float) -> Scale:
-        # Noise added in float leaves 0..1 at both ends, so the bulk of the samples decides.
-        bulk_low, bulk_high = (float(v) for v in np.quantile(samples, (0.01, 0.99)))
-        if bulk_low >= -0.5 and 0.1 <= bulk_high <= 1.5:
-            return cls(0.0, 1.0)
-        if low == high:
-            return cls(0.0, abs(high) or 1.0)
-        offset = min(bulk_low, 0.0)
-        return cls(offset, max(bulk_high - offset, 1e-12))
+        """The scale for these samples (integer or float; any shape)."""
+        found = SampleRange(samples.dtype)
+        found.add(samples)
+        return found.scale()
 
     def forward(self, samples: np.ndarray) -> np.ndarray:
         """Stored samples -> float32 about 0..1."""
@@ -70,6 +52,45 @@ class Scale:
                 exact = np.clip(np.rint(exact), limits.min, limits.max)
             samples[index] = exact
         return samples
+
+
+class SampleRange:
+    """What the scale of many samples depends on, gathered piece by piece.
+
+    Of float samples every `share`-th is kept to tell where their bulk lies.
+    """
+
+    def __init__(self, dtype: np.dtype, share: int = 1) -> None:
+        if dtype.kind not in "uif":
+            raise UsageError(f"samples of type {dtype} cannot be denoised; use integers or floats")
+        self._dtype, self._share = dtype, share
+        self._low = self._high = 0.0
+        self._kept: list[np.ndarray] = []
+
+    def add(self, samples: np.ndarray) -> None:
+        """Take further samples into account."""
+        self._low = min(self._low, float(samples.min()))
+        self._high = max(self._high, float(samples.max()))
+        if self._dtype.kind == "f":
+            self._kept.append(samples.ravel()[:: self._share])
+
+    def scale(self) -> Scale:
+        """The scale for all samples so far."""
+        if self._dtype.kind == "f":
+            return self._of_float()
+        bits = max(int(self._high - self._low).bit_length(), 8)
+        return Scale(self._low, float(min(2**bits - 1, np.iinfo(self._dtype).max)))
+
+    def _of_float(self) -> Scale:
+        # Noise added in float leaves 0..1 at both ends, so the bulk of the samples decides.
+        kept = self._kept[0] if len(self._kept) == 1 else np.concatenate(self._kept)
+        bulk_low, bulk_high = (float(v) for v in np.quantile(kept, (0.01, 0.99)))
+        if bulk_low >= -0.5 and 0.1 <= bulk_high <= 1.5:
+            return Scale(0.0, 1.0)
+        if self._low == self._high:
+            return Scale(0.0, abs(self._high) or 1.0)
+        offset = min(bulk_low, 0.0)
+        return Scale(offset, max(bulk_high - offset, 1e-12))
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,7 @@ WRONG = [
     (["--colour"], "--colour"),
     (["-o", "photo.png"], "is an input"),
     (["-o", "."], "is an input"),
-    (["-o", "out.webp"], ".webp"),
+    (["-o", "out.jp2"], ".webp"),
     (["--reference"], "--reference"),
 ]
 
@@ -457,7 +457,7 @@ def test_internal_error_is_one_line_without_debug(folder, call, monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError("a\nbug")
 
-    monkeypatch.setattr("denoise_cli.denoiser.Denoiser.run", broken)
+    monkeypatch.setattr("denoise_cli.denoiser.Denoiser.stream", broken)
     code, _, err = call("photo.png")
     assert (code, len(err)) == (1, 1)
     assert "internal error: ZeroDivisionError: a bug" in err[0]

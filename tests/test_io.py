@@ -583,8 +583,7 @@ RAW = {
     "missing": (lambda path: None, "no such file"),
     "text": (lambda path: path.write_bytes(b"hello, world\n" * 20), "text"),
     "noise": (lambda path: path.write_bytes(bytes(range(256))), "unknown format"),
-    "webp": (lambda path: Pillow.new("RGB", (9, 9)).save(path, "WEBP"), "WebP.*convert"),
-    "gif": (lambda path: Pillow.new("L", (9, 9)).save(path, "GIF"), "GIF.*convert"),
+    "jpeg 2000": (lambda path: Pillow.new("L", (9, 9)).save(path, "JPEG2000"), "2000.*convert"),
     "cmyk jpeg": (lambda path: path.write_bytes(jpeg_bytes("CMYK")), "CMYK.*convert it to RGB"),
     "signature": (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n"), "truncated PNG"),
     "no pixels": (lambda path: path.write_bytes(SMALL_PNGS["palette"][0][:33]), "truncated PNG"),
@@ -713,7 +712,7 @@ def test_what_a_format_cannot_hold_is_refused_and_leaves_nothing(tmp_path, image
 
 @pytest.mark.parametrize("name", ["a.xyz", "a", "png", "a.png.bak"])
 def test_an_unknown_suffix_is_refused(tmp_path, name):
-    with pytest.raises(UsageError, match=r"\.png, \.tif"):
+    with pytest.raises(UsageError, match=r"\.png, .*\.tif"):
         io.write(tmp_path / name, picture())
 
 
@@ -792,7 +791,7 @@ import numpy as np
 from denoise_cli import errors, image, io
 samples = np.random.default_rng(0).integers(0, 255, (400, 500, 3)).astype(np.uint8)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
-metadata = image.Metadata(native=dict(layout=io.tiff.Layout(compression=1)), format="tiff")
+metadata = image.Metadata(native=dict(layout=io.tiff_layout.Layout(compression=1)), format="tiff")
 try:
     io.write(sys.argv[1], image.Image(samples, "YXS", metadata))
 except errors.UnwritableOutput as error:

@@ -19,9 +19,10 @@ LEAVES = {"networks", "masking", "tile", "normalize", "metrics", "image", "devic
 ALLOWED = {
     "": {"cli", "denoiser", "image", "io"},  # __init__ and __main__
     "cli": {"denoiser", "training", "io", "checkpoints", "published", "store", "methods", "trace"}
-    | {"image", "measured", "metrics", "noise", "normalize", "values"},
+    | {"image", "measured", "metrics", "noise", "normalize", "streaming", "values"},
     "trace": {"image", "io", "metrics"},
-    "denoiser": {"methods", "checkpoints", "image", "normalize", "tile", "device"},
+    "denoiser": {"methods", "checkpoints", "image", "normalize", "tile", "device", "streaming"},
+    "streaming": {"image", "normalize", "methods"},
     "training": LEAVES - {"tile"} | {"checkpoints", "io", "measured", "noise", "objectives"},
     "methods": {"objectives", "masking", "noise", "validation", "values"},
     "checkpoints": {"networks", "normalize", "store"},
@@ -102,6 +103,7 @@ def test_help_imports_nothing_slow(command):
     imported = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines()}
     assert "typer" in imported
     slow = {"torch", "skimage", "scipy", "rawpy", "imagecodecs", "tifffile", "pooch", "requests"}
+    slow |= {"zarr", "pydicom", "OpenEXR", "pillow_heif", "PIL"}
     assert not imported & slow
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UnreadableImage, UnwritableOutput, UsageError
-from ..io import SUFFIXES
+from ..io import SUFFIXES, check_suffix as check_known, is_folder, is_store
 
 MARK = "_denoised"
 
@@ -25,7 +25,7 @@ class Job:
 
     def check(self, *, overwrite: bool) -> None:
         """Raise what can be known to go wrong without reading the image."""
-        if self.output.is_dir():
+        if self.output.is_dir() and not is_folder(self.output):
             raise UsageError(f"{self.output}: is a folder; give another -o")
         if self.output.exists() and not overwrite:
             raise UsageError(f"{self.output}: exists; give --overwrite or another -o")
@@ -39,7 +39,7 @@ def expand(given: Path, *, beside: bool) -> list[Path]:
 
     With `beside` (outputs are written beside the inputs) earlier outputs are left out.
     """
-    if given.is_file():
+    if given.is_file() or is_store(given):
         return [given]
     if not given.is_dir():
         raise UnreadableImage(f"{given}: no such file or folder")
@@ -54,10 +54,14 @@ def expand(given: Path, *, beside: bool) -> list[Path]:
 def list_images(folder: Path) -> list[Path]:
     """The files directly in `folder` whose suffix is known, sorted; hidden ones are left out."""
     try:
-        found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()]
+        found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and _is_image(p)]
     except OSError as error:
         raise UnreadableImage(f"{folder}: cannot be listed ({error.strerror})") from None
     return sorted(path for path in found if not path.name.startswith("."))
+
+
+def _is_image(path: Path) -> bool:
+    return path.is_file() or is_store(path)
 
 
 def plan(
@@ -98,6 +102,7 @@ def check_suffix(output: Path) -> None:
         raise UsageError(
             f"{output}: its suffix names no image format; known are {known_suffixes()}"
         )
+    check_known(output)
 
 
 def make_folder(folder: Path) -> None:
@@ -117,7 +122,7 @@ def _output_folder(output: str | None, several: bool) -> Path | None:
     if output is None:
         return None
     path = Path(output)
-    if path.is_dir() or output.endswith(("/", os.sep)) or not path.suffix:
+    if (path.is_dir() and not is_folder(path)) or output.endswith(("/", os.sep)) or not path.suffix:
         return path
     if not several:
         check_suffix(path)

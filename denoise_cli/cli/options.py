@@ -34,6 +34,16 @@ Output = Annotated[
         show_default=False,
     ),
 ]
+Axes = Annotated[
+    str | None,
+    typer.Option(
+        "--axes",
+        metavar="LETTERS",
+        help="What the dimensions of a stack are, such as TZCYX, where its file does not say or "
+        "says it wrong: Y X, S (color samples), C (channels, denoised apart), Z, T.",
+        show_default=False,
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 
 Method = Annotated[
@@ -96,6 +106,26 @@ MethodOptions = Annotated[
         "-O",
         metavar="NAME=VALUE",
         help="An option of the method; may be given several times.",
+        show_default=False,
+        rich_help_panel=_METHOD,
+    ),
+]
+Adapt = Annotated[
+    str,
+    typer.Option(
+        "--adapt",
+        metavar="stack|slice",
+        help="Adapt once, to planes from all over a stack, or to each plane on its own.",
+        rich_help_panel=_METHOD,
+    ),
+]
+AdaptedOut = Annotated[
+    Path | None,
+    typer.Option(
+        "--adapted-out",
+        metavar="FILE",
+        help="Save the adapted network; `-w FILE -m none` denoises other images with it, such as "
+        "the rest of a time-lapse.",
         show_default=False,
         rich_help_panel=_METHOD,
     ),
@@ -403,3 +433,31 @@ def parse_tile(text: str) -> int | str:
             raise UsageError(f"--tile {text!r} is neither auto nor a number of pixels")
         return text
     return int(text)
+
+
+def parse_axes(text: str | None) -> str | None:
+    """``"tzcyx"`` -> ``"TZCYX"``."""
+    if text is not None and not text.isalpha():
+        raise UsageError(f"--axes {text!r} is not written with letters, such as TZCYX")
+    return text.upper() if text else text
+
+
+def parse_adapt(text: str) -> str:
+    """``"stack"`` or ``"slice"``."""
+    if text not in ("stack", "slice"):
+        raise UsageError(f"--adapt {text!r} is neither stack nor slice")
+    return text
+
+
+def check_adapted_out(path: Path | None, adapt: str, inputs: int, *, overwrite: bool) -> None:
+    """Refuse an --adapted-out that could not be written, or would be more than once."""
+    if path is None:
+        return
+    if inputs > 1 or adapt != "stack":
+        raise UsageError("--adapted-out saves one adaptation; give one input, and no --adapt slice")
+    if path.suffix != ".safetensors":
+        raise UsageError(f"{path}: a checkpoint is called NAME.safetensors; give another name")
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path}: exists; give --overwrite or another name")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}; make it first")

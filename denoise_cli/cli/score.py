@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UnreadableImage
-from ..image import Image, to_planes
+from ..image import Image, Stack, to_planes
 from ..io import read
 from ..metrics import SSIM_WINDOW, psnr, ssim, unit
-from ..normalize import Scale
+from ..streaming import channels, scales as scales_of
 
 
 def pictures(samples: np.ndarray, axes: str) -> np.ndarray:
@@ -59,13 +59,13 @@ def mean_psnr(clean: np.ndarray, samples: np.ndarray, axes: str) -> float:
     return float(np.mean([psnr(a, b) for a, b in pairs]))
 
 
-def network_scale(image: Image) -> Callable[[np.ndarray], np.ndarray]:
-    """The map from `pictures` of `image` to the 0..1 on which its network sees it.
+def network_scale(stack: Stack) -> Callable[[np.ndarray], np.ndarray]:
+    """The map from `pictures` of the first plane to the 0..1 on which its network sees it.
 
     They differ for files that use few bits of their type, such as 12 bits in 16.
     """
-    scale = Scale.of(to_planes(image.samples, image.axes)[0])
-    kind = image.samples.dtype
+    scale = scales_of(stack)[channels(stack, 0)[0]]
+    kind = stack.dtype
     peak = np.iinfo(kind).max if kind.kind in "iu" else 1
     return lambda picture: scale.forward(picture * np.float64(peak))
 

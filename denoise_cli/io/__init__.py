@@ -7,24 +7,28 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import stat
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from ..errors import UnreadableImage, UnwritableOutput, UsageError
-from ..image import Array, Image, check_axes
-from . import jpeg, png, tiff
+from ..image import Array, Image, Stack
+from . import avif, bmp, dicom, exr, gif, heif, jpeg, ome_zarr, png, pnm, tiff, webp
 
 
 class Format(Protocol):
-    """What the module of a format offers.
+    """What the module of every format offers.
 
-    Its `read` and `write` raise UnreadableImage and UnwritableOutput without the path, which is
-    put in front here. Whatever else reading raises (`DECODING_ERRORS`) means a damaged file.
+    What it raises as UnreadableImage and UnwritableOutput is without the path, which is put in
+    front here. Whatever else reading raises (`DECODING_ERRORS`) means a damaged file.
     """
 
     NAME: str
@@ -33,6 +37,21 @@ class Format(Protocol):
     def matches(self, header: bytes) -> bool:
         """Whether a file that begins with these `HEADER_BYTES` is of this format."""
 
+
+@runtime_checkable
+class ReadFormat(Format, Protocol):
+    """A format that is read, but not written: `READ_ONLY` says why, and what to write instead."""
+
+    READ_ONLY: str
+
+    def read(self, path: Path) -> Image:
+        """Read a file."""
+
+
+@runtime_checkable
+class PictureFormat(Format, Protocol):
+    """A format whose files are in memory as a whole."""
+
     def read(self, path: Path) -> Image:
         """Read a file."""
 
@@ -40,26 +59,48 @@ class Format(Protocol):
         """Write to a path that may be overwritten."""
 
 
-FORMATS: tuple[Format, ...] = (png, jpeg, tiff)
+@runtime_checkable
+class StackFormat(Format, Protocol):
+    """A format that is read and written frame by frame."""
+
+    def open(self, path: Path) -> AbstractContextManager[Stack]:
+        """Open a file; its frames can be read inside the context."""
+
+    def write_stack(self, path: Path, stack: Stack) -> None:
+        """Write the frames as they come, to a path that may be overwritten."""
+
+
+AnyFormat = ReadFormat | PictureFormat | StackFormat
+
+FORMATS: tuple[AnyFormat, ...] = (
+    png,
+    jpeg,
+    dicom,
+    tiff,
+    webp,
+    avif,
+    heif,
+    bmp,
+    gif,
+    pnm,
+    exr,
+    ome_zarr,
+)
 
 SUFFIXES: frozenset[str] = frozenset().union(*(format_.SUFFIXES for format_ in FORMATS))
+
+WRITTEN: frozenset[str] = frozenset().union(
+    *(f.SUFFIXES for f in FORMATS if isinstance(f, PictureFormat | StackFormat))
+)
 
 HEADER_BYTES = 132
 
 # Known by sight but not read: (offset, magic bytes, name).
 FOREIGN = (
-    (128, b"DICM", "a DICOM"),
-    (0, b"GIF8", "a GIF"),
-    (0, b"BM", "a BMP"),
-    (8, b"WEBP", "a WebP"),
-    (4, b"ftypavif", "an AVIF"),
-    (4, b"ftyphei", "an HEIC"),
-    (4, b"ftypmif1", "an HEIC"),
     (4, b"ftypcrx", "a CR3 raw"),
     (0, b"\xff\x0a", "a JPEG XL"),
     (4, b"JXL ", "a JPEG XL"),
     (4, b"jP  ", "a JPEG 2000"),
-    (0, b"v/1\x01", "an OpenEXR"),
     (0, b"8BPS", "a Photoshop"),
     (0, b"%PDF", "a PDF"),
     (0, b"SIMPLE  =", "a FITS"),
@@ -90,7 +131,7 @@ def read(path: str | os.PathLike[str]) -> Image:
     Parameters
     ----------
     path : path-like
-        A PNG, JPEG or TIFF file.
+        A file of one of `FORMATS`.
 
     Returns
     -------
@@ -102,10 +143,48 @@ def read(path: str | os.PathLike[str]) -> Image:
     UnreadableImage
         The file is missing, damaged, no picture, or of an unsupported kind.
     """
+    with open_stack(path) as stack:
+        return stack.read()
+
+
+@contextmanager
+def open_stack(path: str | os.PathLike[str]) -> Iterator[Stack]:
+    """Open a picture or stack; its frames are read when asked for, as by `read`.
+
+    Raises
+    ------
+    UnreadableImage
+        As `read`; what is wrong with a frame when it is asked for.
+    """
     path = Path(path)
     format_ = _format_of(path)
+    with ExitStack() as opened:
+        with _reading(path, format_):
+            if isinstance(format_, StackFormat):
+                stack = opened.enter_context(format_.open(path))
+            else:
+                image = format_.read(path)
+                if image.samples.size == 0:
+                    raise UnreadableImage("has no pixels; export it again")
+                stack = Stack.of(image)
+
+        def frame(index: int) -> Array:
+            with _reading(path, format_):
+                samples = stack.frame(index)
+                if samples.dtype.kind == "f" and not _all_finite(samples):
+                    raise UnreadableImage(
+                        "holds NaN or infinite samples; replace them by numbers first"
+                    )
+                return samples
+
+        yield replace(stack, frame=frame)
+
+
+@contextmanager
+def _reading(path: Path, format_: Format) -> Iterator[None]:
+    """Put the path in front of what goes wrong inside."""
     try:
-        image = format_.read(path)
+        yield
     except UnreadableImage as error:
         raise UnreadableImage(f"{path}: {error}") from error
     except MemoryError as error:
@@ -115,16 +194,9 @@ def read(path: str | os.PathLike[str]) -> Image:
             f"{path}: damaged or truncated {format_.NAME} ({_one_line(error)}); "
             "copy or export it again"
         ) from error
-    if image.samples.size == 0:
-        raise UnreadableImage(f"{path}: has no pixels; export it again")
-    if image.samples.dtype.kind == "f" and not _all_finite(image.samples):
-        raise UnreadableImage(
-            f"{path}: holds NaN or infinite samples; replace them by numbers first"
-        )
-    return image
 
 
-def write(path: str | os.PathLike[str], image: Image, *, overwrite: bool = False) -> None:
+def write(path: str | os.PathLike[str], image: Image | Stack, *, overwrite: bool = False) -> None:
     """Write a picture in the format its suffix names, completely or not at all.
 
     The samples go to a temporary file in the same folder, which then takes the name `path`.
@@ -133,8 +205,9 @@ def write(path: str | os.PathLike[str], image: Image, *, overwrite: bool = False
     ----------
     path : path-like
         Ends with one of `SUFFIXES`, upper or lower case.
-    image : Image
-        Metadata goes along as far as the format can hold it.
+    image : Image or Stack
+        Metadata goes along as far as the format can hold it. The frames of a stack are asked for
+        one after another, and are in memory one at a time where the format allows.
     overwrite : bool
         Replace an existing file.
 
@@ -147,19 +220,30 @@ def write(path: str | os.PathLike[str], image: Image, *, overwrite: bool = False
     """
     path = Path(path)
     check_output(path, overwrite=overwrite)
-    check_axes(image.samples, image.axes)
+    stack = Stack.of(image) if isinstance(image, Image) else image
     format_ = next(f for f in FORMATS if path.suffix.lower() in f.SUFFIXES)
     target = Path(os.path.realpath(path))  # a link stays a link
     temporary = target.with_name(f".{secrets.token_hex(8)}.part{path.suffix}")
     try:
         # Made by hand for its permissions: tempfile's are private, these obey the umask.
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        if target.exists():
-            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
-        format_.write(temporary, image)
+        if not is_folder(path):
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            if target.exists():
+                temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+        if isinstance(format_, StackFormat):
+            format_.write_stack(temporary, stack)
+        else:
+            assert isinstance(format_, PictureFormat)  # by check_output
+            format_.write(temporary, stack.read())
         if not overwrite and target.exists():
             raise UsageError(_exists(path))
-        os.replace(temporary, target)
+        if target.is_dir():  # which no file can take the place of at once
+            old = temporary.with_suffix(".old")
+            os.replace(target, old)
+            os.replace(temporary, target)
+            shutil.rmtree(old)
+        else:
+            os.replace(temporary, target)
     except UnwritableOutput as error:
         raise UnwritableOutput(f"{path}: {error}") from error
     except MemoryError as error:
@@ -170,7 +254,10 @@ def write(path: str | os.PathLike[str], image: Image, *, overwrite: bool = False
             "check the free space and the permissions, or give another -o"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
 
 
 def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -184,13 +271,10 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
         Its folder is missing or not writable, or `path` is no regular file.
     """
     path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(
-            f"{path}: unknown suffix {path.suffix!r}; use one of {', '.join(sorted(SUFFIXES))}"
-        )
+    check_suffix(path)
     target = Path(os.path.realpath(path))
     try:
-        if target.exists() and not target.is_file():
+        if target.exists() and not target.is_file() and not (is_folder(path) and is_store(target)):
             raise UnwritableOutput(f"{path}: is not a regular file; give another -o")
         if target.exists() and not overwrite:
             raise UsageError(_exists(path))
@@ -208,9 +292,38 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
         )
 
 
-def _format_of(path: Path) -> Format:
+def check_suffix(path: Path) -> None:
+    """Refuse a name that no format is written under.
+
+    Raises
+    ------
+    UsageError
+        The suffix is unknown, or that of a format which is only read.
+    """
+    format_ = next((f for f in FORMATS if path.suffix.lower() in f.SUFFIXES), None)
+    if format_ is None:
+        raise UsageError(
+            f"{path}: unknown suffix {path.suffix!r}; use one of {', '.join(sorted(WRITTEN))}"
+        )
+    if isinstance(format_, ReadFormat):
+        raise UsageError(f"{path}: {format_.READ_ONLY}")
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a picture of this name is a folder rather than a file."""
+    return path.suffix.lower() in ome_zarr.SUFFIXES
+
+
+def is_store(path: Path) -> bool:
+    """Whether a path is a picture although it is a folder."""
+    return ome_zarr.is_store(path)
+
+
+def _format_of(path: Path) -> AnyFormat:
     """Return the format of a file by its first bytes."""
     try:
+        if path.is_dir() and is_store(path):
+            return ome_zarr
         if path.is_dir():
             raise UnreadableImage(f"{path}: is a folder; give a picture")
         if path.exists() and not path.is_file():
@@ -228,10 +341,10 @@ def _format_of(path: Path) -> Format:
     for format_ in FORMATS:
         if format_.matches(header):
             return format_
-    known = ", ".join(format_.NAME for format_ in FORMATS)
     for offset, magic, name in FOREIGN:
         if header.startswith(magic, offset):
-            raise UnreadableImage(f"{path}: {name} file, which is not read; convert it to {known}")
+            raise UnreadableImage(f"{path}: {name} file, which is not read; convert it to TIFF")
+    known = ", ".join(format_.NAME for format_ in FORMATS)
     kind = "text" if _is_text(header) else "of an unknown format"
     raise UnreadableImage(f"{path}: not a picture but {kind}; give one of {known}")
 

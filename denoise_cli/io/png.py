@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,10 +15,10 @@ import numpy as np
 
 from ..errors import UnreadableImage, UnwritableOutput
 from ..image import Array, Image, Metadata
-from . import exif as exif_
+from . import exif as exif_, pillow
 
 NAME = "PNG"
-SUFFIXES = frozenset({".png"})
+SUFFIXES = frozenset({".png", ".apng"})
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -80,9 +82,9 @@ def read(path: Path) -> Image:
     names = [chunk.name for chunk in chunks]
     if b"IDAT" not in names:
         raise UnreadableImage("damaged PNG (no pixels); copy or export it again")
-    if b"acTL" in names:
-        raise UnreadableImage("an animated PNG, which is not read; export its frames")
     header = Header._make(struct.unpack(">IIBBBBB", chunks[0].content))
+    if b"acTL" in names:
+        return _read_animation(path, header, chunks)
     samples = _read_passes(header, chunks) if header.interlaced else _decode(header, chunks)
     axes = "YX" if samples.ndim == 2 else "YXS"
     return Image(samples, axes, _metadata(chunks))
@@ -92,9 +94,11 @@ def write(path: Path, image: Image) -> None:
     """Write a PNG; an Image read from a PNG keeps its ancillary chunks byte for byte."""
     import imagecodecs
 
-    samples = _storable(image)
-    # A fresh copy: the encoder refuses the odd strides that a 1x1 view may have.
-    encoded = imagecodecs.png_encode(np.copy(samples, order="C"))
+    if image.axes in ("TYX", "TYXS"):
+        encoded = _encode_animation(image)
+    else:
+        # A fresh copy: the encoder refuses the odd strides that a 1x1 view may have.
+        encoded = bytes(imagecodecs.png_encode(np.copy(_storable(image), order="C")))
     before, after = _ancillary(image.metadata)
     with path.open("wb") as file:
         file.write(SIGNATURE)
@@ -104,6 +108,29 @@ def write(path: Path, image: Image) -> None:
             file.write(_chunk_bytes(chunk))
             if chunk.name == b"IHDR":
                 file.writelines(map(_chunk_bytes, before))
+
+
+def _read_animation(path: Path, header: Header, chunks: Iterable[Chunk]) -> Image:
+    """Read an animation, its frames along T as they are shown."""
+    from PIL.PngImagePlugin import PngImageFile
+
+    if header.depth == 16:
+        raise UnreadableImage("an animated PNG of 16 bits, which is not read; export its frames")
+    with pillow.opened(PngImageFile, path) as picture:
+        found = pillow.read(picture, "png")
+    metadata = _metadata(chunks)
+    native = {**metadata.native, "animation": found.metadata.native.get("animation", {})}
+    return replace(found, metadata=replace(metadata, native=native))
+
+
+def _encode_animation(image: Image) -> bytes:
+    """Encode frames along T; chunks of metadata are added by `write`."""
+    first, *others = pillow.pictures(image, "an animated PNG", alpha=True, animated=True)
+    timing = pillow.save_options(replace(image, metadata=Metadata(native=image.metadata.native)))
+    timing.pop("xmp", None)
+    encoded = io.BytesIO()
+    first.save(encoded, "PNG", save_all=True, append_images=others, **timing)
+    return encoded.getvalue()
 
 
 def _chunks(encoded: bytes) -> Iterator[Chunk]:

@@ -2,86 +2,55 @@
 
 from __future__ import annotations
 
-import errno
-import logging
-import os
-import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import UnreadableImage, UnwritableOutput
-from ..image import Array, Image, Metadata
-from . import exif as exif_
+from ..errors import UnreadableImage
+from ..image import Array, Metadata, Stack, regrouped
+from . import exif as exif_, pixel_size
 from .exif import Field
+from .tiff_layout import (
+    BOUND,
+    COLORS,
+    DEFLATE,
+    DESCRIPTION,
+    DTYPES,
+    EXIF_TAGS,
+    ICC,
+    INCHES,
+    JPEG_COMPRESSIONS,
+    LOSSLESS,
+    MINISBLACK,
+    MINISWHITE,
+    PALETTE,
+    RESOLUTION_TAGS,
+    RESOLUTION_UNIT,
+    RGB,
+    STRUCTURE,
+    X_RESOLUTION,
+    Y_RESOLUTION,
+    YCBCR,
+    Layout,
+    quiet,
+)
+from .tiff_write import write_stack
 
 if TYPE_CHECKING:
     import tifffile
 
+__all__ = ["NAME", "SUFFIXES", "matches", "open", "write_stack"]
+
 NAME = "TIFF"
 SUFFIXES = frozenset({".tif", ".tiff"})
-
-DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float16", "float32", "float64")
-
-MINISWHITE, MINISBLACK, RGB, PALETTE, MASK, SEPARATED, YCBCR, CFA = 0, 1, 2, 3, 4, 5, 6, 32803
-COLORS = {MASK: "mask", SEPARATED: "CMYK", CFA: "raw mosaic", 34892: "linear raw"}
-COLORS |= {8: "Lab", 9: "Lab", 10: "Lab", 32844: "LogL", 32845: "LogLuv", YCBCR: "YCbCr"}
-
-NO_COMPRESSION, DEFLATE = 1, 8
-# LZW, deflate, PackBits, LZMA, Zstandard. Lossy ones are not repeated: deflate takes their place.
-LOSSLESS = frozenset({1, 5, 8, 32773, 34925, 50000})
-JPEG_COMPRESSIONS = frozenset({6, 7, 33007, 34892})
-UNPREDICTED = frozenset({1, 32773})  # compressions without a predictor
-
-DESCRIPTION, ICC, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 270, 34675, 282, 283, 296
-INCHES = {2: 1.0, 3: 2.54}  # resolution unit in inches: per inch, per centimeter
-
-CLASSIC_BYTES = 2**32 - 2**25  # beyond, BigTIFF; the margin is for the tags
 
 DNG_VERSION = 50706
 # These begin like a TIFF, but as one they show their preview only.
 RAW_SUFFIXES = (".arw", ".cr2", ".dng", ".nef", ".nrw", ".pef", ".sr2", ".srw")
-
-# Tags on how the samples lie in the file, or on their values: written by tifffile, or untrue
-# once the samples have changed.
-STRUCTURE = frozenset(
-    {254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 277, 278, 279, 280, 281, 284}
-    | {288, 289, 290, 291, 292, 293, 317, 318, 319, 320, 322, 323, 324, 325, 330, 338, 339, 340}
-    | {341, 347, 400, 512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532}
-    | {32996, 32997, 32998}
-)
-# Tags that hold offsets into the file or the original pixels: they would mislead in another one.
-BOUND = frozenset({33628, 33629, 33630, 33631, 34412, 37724, 50740, 65420})
-# What EXIF stores in its first directory (EXIF 2.32, table 4), beside its pointers.
-EXIF_TAGS = frozenset({270, 271, 272, 274, 282, 283, 296, 305, 306, 315, 33432})
-EXIF_TAGS |= frozenset({18246, 18249, 40091, 40092, 40093, 40094, 40095})
-EXIF_TAGS |= frozenset({exif_.EXIF_POINTER, exif_.GPS_POINTER})
-RESOLUTION_TAGS = frozenset({X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT})
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the samples of a file are stored, to store others the same way.
-
-    `tags` are those of the first page that are not EXIF. `described` is the shape and dtype that
-    its description (of OME, ImageJ or tifffile) stands for.
-    """
-
-    order: Literal["<", ">"] = "<"
-    big: bool = False
-    photometric: int | None = None
-    planar: bool = False
-    extra: tuple[int, ...] = ()
-    compression: int = DEFLATE
-    predictor: bool = True
-    tile: tuple[int, ...] | None = None
-    rows: int | None = None
-    tags: Mapping[int, Field] = field(default_factory=dict)
-    described: tuple[str, tuple[int, ...], str] | None = None
 
 
 def matches(header: bytes) -> bool:
@@ -90,84 +59,54 @@ def matches(header: bytes) -> bool:
     return tiff and header[128:132] != b"DICM"  # DICOM may begin like a TIFF
 
 
-def read(path: Path) -> Image:
-    """Read a TIFF of one picture, or a stack of equal ones as planes."""
+@contextmanager
+def open(path: Path) -> Iterator[Stack]:
+    """Open a TIFF of one picture, or a stack of equal ones as planes."""
     import tifffile
 
-    with _quiet() as complaints, tifffile.TiffFile(path) as tif:
+    with quiet() as complaints, tifffile.TiffFile(path) as tif:
         series = _only_series(tif)
         page = series.keyframe
         _check_layout(page)
         _check_extent(series, path.stat().st_size)
-        samples = series.asarray()
-        if complaints:
-            raise UnreadableImage(
-                f"damaged or truncated TIFF ({complaints[0]}); copy or export it again"
-            )
-        samples, axes = _arranged(samples, series.axes, page)
-        tags = _tags(tif)
-        layout = _layout(tif, series, page, (axes, samples.shape, samples.dtype.name))
-    return Image(samples, axes, _metadata(tags, layout))
+        page_frame, leading = _page_reader(series)
+
+        def stored(index: int) -> Array:
+            samples = page_frame(index)
+            if complaints:
+                raise UnreadableImage(
+                    f"damaged or truncated TIFF ({complaints[0]}); copy or export it again"
+                )
+            return _arranged(samples, series.axes[leading:], page)[0]
+
+        blank = np.broadcast_to(np.zeros((), series.dtype), series.shape[leading:])
+        sample, frame_axes = _arranged(blank, series.axes[leading:], page)
+        shape = (*series.shape[:leading], *sample.shape)
+        axes = series.axes[:leading] + frame_axes
+        layout = _layout(tif, series, page, (axes, shape, sample.dtype.name))
+        metadata = _metadata(_tags(tif), layout, _pixel_size(tif, page))
+        stack = Stack(shape, axes, sample.dtype, stored, metadata)
+        yield replace(stack, frame=regrouped(stored, shape, leading, stack.leading))
 
 
-def write(path: Path, image: Image) -> None:
-    """Write a TIFF; an Image read from a TIFF keeps its tags, byte order and compression."""
-    import tifffile
+def _page_reader(series: Any) -> tuple[Callable[[int], Array], int]:
+    """How to read the pages of a series one by one, and the number of axes in front of a page."""
+    page, tif = series.keyframe, series.parent
+    leading = len(series.shape) - len(page.shape)
+    if leading < 0 or series.shape[leading:] != page.shape:
+        return (lambda _: series.asarray()), 0
+    if series.dataoffset is None:
+        return (lambda index: series.pages[index].asarray()), leading
+    # One after another, and perhaps without a directory for each (ImageJ beyond 4 GB).
+    stored = np.dtype(page.dtype).newbyteorder(tif.byteorder)
+    count = int(np.prod(page.shape))
 
-    metadata = image.metadata
-    layout = metadata.native.get("layout") if metadata.format == "tiff" else None
-    exif = exif_.parse(metadata.exif) if metadata.exif else {}
-    if layout is None:
-        layout = Layout(order=exif_.byte_order(metadata.exif or b"") or "<")
-    tags = _written_tags(image, layout, exif)
-    samples, options = _options(image, layout)
-    resolution, unit = _resolution({**layout.tags, **exif}, metadata)
-    children = {
-        code: tags.pop(code) for code in (exif_.EXIF_POINTER, exif_.GPS_POINTER) if code in tags
-    }
-    description = tags.pop(DESCRIPTION, None)
-    extra: list[Any] = [
-        (code, tag.kind, tag.count, tag.ordered(layout.order), True)
-        for code, tag in sorted(tags.items())
-    ]
-    # By name, since tifffile leaves pointers given by number out; patched below.
-    names = {exif_.EXIF_POINTER: "ExifTag", exif_.GPS_POINTER: "GPSTag"}
-    extra += [(names[code], exif_.LONG, 1, 0, True) for code in children]
-    with _quiet():
-        big = layout.big or samples.nbytes > CLASSIC_BYTES
-        with tifffile.TiffWriter(path, bigtiff=big, byteorder=layout.order, ome=False) as tif:
-            tif.write(
-                samples,
-                description=description.value if description else None,
-                software=False,
-                resolution=resolution,
-                resolutionunit=unit,
-                extratags=extra,
-                **options,
-            )
-        _finish(path, children, layout.order)
+    def read(index: int) -> Array:
+        offset = series.dataoffset + index * count * stored.itemsize
+        tif.filehandle.seek(offset)
+        return tif.filehandle.read_array(stored, count).reshape(page.shape)
 
-
-@contextmanager
-def _quiet() -> Iterator[list[str]]:
-    """Keep the log of tifffile off stderr; collect its errors, but not those about a mere tag."""
-    complaints: list[str] = []
-
-    class Collector(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            text = record.getMessage()
-            if record.levelno >= logging.ERROR and "TiffTag" not in text:
-                complaints.append(" ".join(text.partition("> ")[2].split()) or text)
-
-    logger = logging.getLogger("tifffile")
-    handler, propagate = Collector(), logger.propagate
-    logger.addHandler(handler)
-    logger.propagate = False
-    try:
-        yield complaints
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
+    return read, leading
 
 
 def _only_series(tif: tifffile.TiffFile) -> tifffile.TiffPageSeries:
@@ -245,14 +184,33 @@ def _is_color(page: Any) -> bool:
     """Whether the samples of a pixel are a color: RGB, or gray with a declared alpha."""
     extra = [int(kind) for kind in page.extrasamples]
     gray_alpha = page.samplesperpixel == 2 and extra[-1:] in ([1], [2])
+    if page.is_imagej and page.parent.imagej_metadata.get("mode"):
+        return False  # its "composite" of channels, which it stores as if they were RGB
     return int(page.photometric) in (RGB, YCBCR, PALETTE) or gray_alpha
 
 
 def _tags(tif: tifffile.TiffFile) -> dict[int, Field]:
     """Return the tags of the first page that do not depend on how and where samples lie."""
+    return _page_tags(tif, tif.pages[0])
+
+
+def _page_tags(tif: tifffile.TiffFile, page: Any) -> dict[int, Field]:
     handle: Any = tif.filehandle
-    tags = exif_.read_directory(handle, tif.pages[0].offset, tif.byteorder, big=tif.is_bigtiff)
+    tags = exif_.read_directory(handle, page.offset, tif.byteorder, big=tif.is_bigtiff)
     return {code: tag for code, tag in tags.items() if code not in STRUCTURE | BOUND}
+
+
+def _later_tags(
+    tif: tifffile.TiffFile, series: Any, first: Mapping[int, Field]
+) -> tuple[dict[int, Field], ...]:
+    """Return what the tags of each later page say otherwise than those of the first."""
+    unlike = RESOLUTION_TAGS | {ICC, exif_.EXIF_POINTER, exif_.GPS_POINTER}
+    pages = [page for page in series.pages if page.index > 0]
+    found = []
+    for page in pages:
+        tags = _page_tags(tif, page).items()
+        found.append({c: tag for c, tag in tags if c not in unlike and first.get(c) != tag})
+    return tuple(found) if any(found) and len(found) + 1 == len(series.pages) else ()
 
 
 def _layout(
@@ -275,10 +233,30 @@ def _layout(
         tags={code: tag for code, tag in _tags(tif).items() if code not in EXIF_TAGS},
         # In the order of the file, or the description would number the pages wrongly.
         described=kind if pages == sorted(pages) and photometric != PALETTE else None,
+        levels=_levels(series),
+        page_tags=_later_tags(tif, series, _tags(tif)) if len(series.levels) == 1 else (),
     )
 
 
-def _metadata(tags: Mapping[int, Field], layout: Layout) -> Metadata:
+def _levels(series: Any) -> tuple[tuple[int, int], ...]:
+    """Return the heights and widths of the smaller copies in a pyramid, the largest first."""
+    pages = [level.keyframe for level in series.levels[1:]]
+    return tuple((page.imagelength, page.imagewidth) for page in pages)
+
+
+def _pixel_size(tif: Any, page: Any) -> pixel_size.PixelSize:
+    if tif.is_ome:
+        return pixel_size.of_ome(tif.ome_metadata)
+    if tif.is_imagej:
+        codes = [page.tags.get(code) for code in (X_RESOLUTION, Y_RESOLUTION)]
+        pairs = [tag.value for tag in codes if tag is not None]
+        known = len(pairs) == 2 and all(bottom for _, bottom in pairs)
+        resolution = (pairs[0][0] / pairs[0][1], pairs[1][0] / pairs[1][1]) if known else None
+        return pixel_size.of_imagej(tif.imagej_metadata, resolution)
+    return {}
+
+
+def _metadata(tags: Mapping[int, Field], layout: Layout, sizes: pixel_size.PixelSize) -> Metadata:
     first = {code: tag for code, tag in tags.items() if code in EXIF_TAGS}
     description = first.get(DESCRIPTION)
     native: dict[str, Any] = {"layout": layout}
@@ -288,6 +266,8 @@ def _metadata(tags: Mapping[int, Field], layout: Layout) -> Metadata:
             del first[DESCRIPTION]
     exif = None if first.keys() <= RESOLUTION_TAGS else exif_.build(first, layout.order)
     native["resolution"] = {code: tags[code] for code in RESOLUTION_TAGS & tags.keys()}
+    if sizes:
+        native["pixel_size"] = sizes
     dpi = _dpi(tags)
     if dpi is not None:
         native["dpi"] = dpi
@@ -318,102 +298,3 @@ def _dpi(tags: Mapping[int, Field]) -> tuple[float, float] | None:
             return None
         values.append(top / bottom * INCHES[unit])
     return values[0], values[1]
-
-
-def _written_tags(image: Image, layout: Layout, exif: Mapping[int, Field]) -> dict[int, Field]:
-    """Return the tags of the first page beside those of structure and resolution."""
-    metadata = image.metadata
-    left_out = STRUCTURE | BOUND | RESOLUTION_TAGS | {ICC, exif_.INTEROP_POINTER}
-    tags = {**layout.tags, **exif}
-    description = metadata.native.get("description") if metadata.format == "tiff" else None
-    if description and DESCRIPTION not in tags and layout.described == _kind(image):
-        tags[DESCRIPTION] = description
-    if exif_.ORIENTATION not in tags and metadata.orientation != 1:
-        tags[exif_.ORIENTATION] = Field(3, struct.pack("<H", metadata.orientation))
-    tags = {code: tag for code, tag in tags.items() if code not in left_out}
-    if metadata.icc is not None:
-        tags[ICC] = Field(7, metadata.icc)
-    return tags
-
-
-def _options(image: Image, layout: Layout) -> tuple[Array, dict[str, Any]]:
-    """Return (..., Y, X) or (..., Y, X, S) samples and how tifffile shall store them."""
-    samples, axes = image.samples, image.axes
-    if samples.dtype.name not in DTYPES:
-        raise UnwritableOutput(
-            f"TIFF is not written with samples of type {samples.dtype}; convert them to float32"
-        )
-    channels_last = layout.photometric is not None and axes.endswith("YXC")
-    letters = "YXC" if channels_last else ("YXS" if "S" in axes else "YX")
-    inside = [axes.rindex(letter) for letter in letters]
-    pages = [i for i in range(len(axes)) if i not in inside]
-    planes = samples.transpose(pages + inside)
-    count = planes.shape[-1] if len(letters) == 3 else 1
-    if len(letters) == 3 and count == 1:
-        planes, letters = planes[..., 0], "YX"
-    color = letters == "YXS" and count >= 3
-    gray = layout.photometric if layout.photometric in (MINISWHITE, MINISBLACK) else MINISBLACK
-    options: dict[str, Any] = {"photometric": RGB if color else gray, "metadata": None}
-    if pages and layout.described != _kind(image):
-        options["metadata"] = {"axes": "".join(axes[i] for i in pages) + letters}
-    if count > 1:
-        options["planarconfig"] = "separate" if layout.planar else "contig"
-        planes = np.moveaxis(planes, -1, -3) if layout.planar else planes
-        if layout.planar and options["metadata"]:
-            options["metadata"] = {"axes": "".join(axes[i] for i in pages) + letters[2] + "YX"}
-    extra = count - (3 if color else 1)
-    if extra:
-        default = (0,) if channels_last else (2,)  # unspecified, or unassociated alpha
-        options["extrasamples"] = layout.extra if len(layout.extra) == extra else default * extra
-    return np.ascontiguousarray(planes), options | _packing(layout, samples.shape[axes.index("Y")])
-
-
-def _kind(image: Image) -> tuple[str, tuple[int, ...], str]:
-    return image.axes, image.samples.shape, image.samples.dtype.name
-
-
-def _packing(layout: Layout, height: int) -> dict[str, Any]:
-    options: dict[str, Any] = {"compression": layout.compression}
-    if layout.compression == NO_COMPRESSION:
-        options["compression"] = None
-    if layout.predictor and layout.compression not in UNPREDICTED:
-        options["predictor"] = True
-    if layout.tile is not None and all(side % 16 == 0 for side in layout.tile):
-        options["tile"] = layout.tile
-    elif layout.rows is not None and options["compression"] is not None:
-        options["rowsperstrip"] = max(1, min(layout.rows, height))
-    return options
-
-
-def _resolution(tags: Mapping[int, Field], metadata: Metadata) -> tuple[Any, int | None]:
-    """Return the resolution in x and y and its unit, as tifffile takes them."""
-    found = {**metadata.native.get("resolution", {}), **tags}
-    fields = [found[code] for code in (X_RESOLUTION, Y_RESOLUTION) if code in found]
-    values = [tag.numbers()[0] for tag in fields if tag.kind == 5]
-    unit = found[RESOLUTION_UNIT].numbers()[0] if RESOLUTION_UNIT in found else 2
-    if len(values) == 2 and unit in (1, 2, 3) and all(bottom for _, bottom in values):
-        return tuple(values), unit
-    if "dpi" in metadata.native:
-        return metadata.native["dpi"], 2
-    return None, None
-
-
-def _finish(path: Path, children: Mapping[int, Field], order: str) -> None:
-    """Append the directories of EXIF and GPS, and see that the disk took the whole file."""
-    import tifffile
-
-    with tifffile.TiffFile(path) as tif:
-        size = os.path.getsize(path)
-        pages: Any = tif.pages
-        for page in pages:
-            ends = [o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
-            if max(ends) > size:  # numpy does not notice when its last bytes are not written
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        big, start = tif.is_bigtiff, pages[0].offset
-    with path.open("r+b") as file:
-        for code, pointer in children.items():
-            base = file.seek(0, os.SEEK_END)
-            base += file.write(b"\0" * (base % 2))
-            file.write(exif_.directory_bytes(pointer.children or {}, order, base, big=big))
-            file.seek(exif_.value_offset(file, start, code, order, big=big))
-            file.write(struct.pack(order + ("Q" if big else "I"), base))
