@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from . import checkpoints, device as devices, methods
-from .errors import CheckpointError, UsageError
+from . import checkpoints, device as devices, memory, methods
+from .errors import CheckpointError, NotEnoughMemory, UsageError
 from .image import default_axes, to_planes
 from .methods.base import Adaptation, Predictor
 from .normalize import Scale
@@ -59,6 +59,8 @@ class Result:
         What the user should know, in one line.
     seconds, seconds_adapt : float
         Whole time, and the adaptation's part of it.
+    curve : list of dict
+        The losses and estimates of each step, the unadapted network first.
     """
 
     samples: np.ndarray
@@ -69,6 +71,7 @@ class Result:
     warning: str | None
     seconds: float
     seconds_adapt: float
+    curve: list[dict[str, float | None]] = field(default_factory=list)
 
 
 class Denoiser:
@@ -94,6 +97,8 @@ class Denoiser:
         Of everything random; every call starts from it.
     strength : float
         0 gives the input back, 1 the denoised picture, in between a blend.
+    max_memory : int, optional
+        Bytes of main memory to stay below while predicting, by tiles that are small enough.
 
     Raises
     ------
@@ -116,6 +121,7 @@ class Denoiser:
         overlap: int = 64,
         seed: int = 0,
         strength: float = 1.0,
+        max_memory: int | None = None,
     ) -> None:
         options = dict(options or {})
         if steps is not None:
@@ -128,6 +134,7 @@ class Denoiser:
         if not 0 <= strength <= 1:
             raise UsageError(f"strength must be between 0 and 1, not {strength}")
         self.seed, self.strength = _at_least_zero("seed", seed), strength
+        self.max_memory = max_memory
         self._device = devices.resolve(device, precision)
         self.device, self.precision = self._device.name, self._device.precision
         checkpoint = checkpoints.load(weights or checkpoints.default_for(method))
@@ -188,6 +195,7 @@ class Denoiser:
             warning=adaptation.warning,
             seconds=time.perf_counter() - started,
             seconds_adapt=adapted - started,
+            curve=observer.curve,
         )
 
     def _adapt(self, noisy: np.ndarray, observer: _Observer) -> Adaptation:
@@ -201,9 +209,7 @@ class Denoiser:
         self, predict: Predictor, noisy: np.ndarray, progress: Progress | None = None
     ) -> np.ndarray:
         """All planes (N, C, Y, X) on the scale of 0..1, tile by tile."""
-        tile = self.tile
-        if tile is None:
-            tile = TILE if max(noisy.shape[-2:]) > WHOLE_SIDE else 0
+        tile = self._tile_for(noisy)
         result = np.empty_like(noisy)
         for index, plane in enumerate(noisy):
 
@@ -211,15 +217,58 @@ class Denoiser:
                 if progress:
                     progress("predict", before * total + done, len(noisy) * total)
 
-            tiled(
-                lambda part: self._predict_part(predict, part),
-                plane,
-                tile=tile,
-                overlap=self.overlap,
-                out=result[index],
-                progress=report,
-            )
+            tile = self._predict_plane(predict, plane, result[index], tile, report)
         return result
+
+    def _predict_plane(
+        self,
+        predict: Predictor,
+        plane: np.ndarray,
+        out: np.ndarray,
+        tile: int,
+        report: Callable[[int, int], None],
+    ) -> int:
+        """Predict `plane` into `out` in tiles, in smaller ones if memory runs out; their side."""
+        while True:
+            overlap = self.overlap if self.overlap < tile else tile // 2
+            try:
+                tiled(
+                    lambda part: self._predict_part(predict, part),
+                    plane,
+                    tile=tile,
+                    overlap=overlap,
+                    out=out,
+                    progress=report,
+                )
+                return tile
+            except (MemoryError, RuntimeError) as error:
+                if not memory.is_exhausted(error):
+                    raise
+                tile = memory.smaller_tile(tile or max(plane.shape[-2:]))
+                if not tile:
+                    raise NotEnoughMemory(
+                        "memory runs out even with the smallest tiles; close other programs, "
+                        "give fewer --jobs or a smaller picture"
+                    ) from error
+
+    def _tile_for(self, noisy: np.ndarray) -> int:
+        """The side of the tiles: as asked for, or what predicts fast, within `max_memory`."""
+        tile = self.tile
+        longest = max(noisy.shape[-2:])
+        if tile is None:
+            tile = TILE if longest > WHOLE_SIDE else 0
+        if self.max_memory is None or self._device.torch.type != "cpu":
+            return tile
+        needed = memory.resident() + noisy.nbytes  # the result is as large as the input
+        pixel = int(getattr(self._network, "tile_bytes", memory.TILE_BYTES))
+        largest = memory.largest_tile(self.max_memory - needed, pixel)
+        if not largest:
+            least = needed + memory.SMALLEST_TILE**2 * pixel
+            raise NotEnoughMemory(
+                f"needs about {least / 1e9:.1f} GB with the smallest tiles, more than the "
+                f"{self.max_memory / 1e9:.1f} GB allowed; give a larger --max-memory"
+            )
+        return min(tile or longest, largest) if largest < longest else tile
 
     def _predict_part(self, predict: Predictor, part: np.ndarray) -> np.ndarray:
         def run(plane: np.ndarray) -> np.ndarray:
@@ -270,6 +319,7 @@ class _Observer:
         trace: TraceSink | None,
     ) -> None:
         self._denoiser, self._report, self._trace = denoiser, progress, trace
+        self.curve: list[dict[str, float | None]] = []
         if trace:
             rows, columns = trace.region((noisy.shape[-2], noisy.shape[-1]))
             self._part = noisy[:1, :, rows, columns]
@@ -281,6 +331,7 @@ class _Observer:
     def step(
         self, step: int, predict: Predictor, reconstruct: Predictor | None, **numbers: float | None
     ) -> None:
+        self.curve.append({"step": step, **numbers})
         if self._trace:
             denoised = self._picture(predict)
             reconstruction = self._picture(reconstruct) if reconstruct else None

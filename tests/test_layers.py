@@ -14,14 +14,15 @@ PACKAGE = Path(denoise_cli.__file__).parent
 
 # Modules that import nothing of the package but errors; everybody may import them.
 LEAVES = {"networks", "noise", "masking", "tile", "normalize", "metrics", "image", "device"}
+LEAVES |= {"memory", "noise_report"}
 
 # layer -> the layers that it may import besides itself and errors
 ALLOWED = {
     "": {"cli", "denoiser", "image", "io"},  # __init__ and __main__
     "cli": {"denoiser", "training", "io", "checkpoints", "published", "store", "methods", "trace"}
-    | {"image", "metrics", "noise", "normalize"},
+    | {"image", "metrics", "noise", "noise_report", "normalize"},
     "trace": {"image", "io", "metrics"},
-    "denoiser": {"methods", "checkpoints", "image", "normalize", "tile", "device"},
+    "denoiser": {"methods", "checkpoints", "image", "normalize", "tile", "device", "memory"},
     "training": LEAVES - {"tile", "image"} | {"objectives", "checkpoints"},
     "methods": {"objectives", "masking", "noise", "validation"},
     "checkpoints": {"networks", "normalize", "store"},

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from copy import copy
@@ -15,6 +17,7 @@ from typer.core import TyperGroup
 
 from ..errors import DenoiseError
 from . import catalog, evaluate, run, train, weights
+from .report import internal_error
 
 DEFAULT = "run"  # the hidden command that `denoise INPUT...` stands for
 
@@ -94,11 +97,13 @@ def main(args: list[str] | None = None) -> None:
     """Run the command line with `args` (default: those of the process); exits with its code.
 
     0: all done; 1: an input failed; 2: wrong usage, nothing done; 130: interrupted.
+    Nothing is said when nobody reads stdout any more.
     """
     args = sys.argv[1:] if args is None else args
     debug = "--debug" in args
     if not debug:
         _silence_libraries()
+    previous = _end_cleanly()
     try:
         code = app(args=args, prog_name="denoise", standalone_mode=False)
     except DenoiseError as error:
@@ -113,9 +118,31 @@ def main(args: list[str] | None = None) -> None:
         elif debug:
             raise
         else:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            code = _complain(f"internal error: {reason}; run with --debug for the traceback", 1)
+            code = _complain(internal_error(error), 1)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     sys.exit(code or 0)
+
+
+def _end_cleanly() -> dict[int, Any]:
+    """Let what ends the process (a batch system, a closed terminal) clean up half-written files.
+
+    Returns the handlers that were there.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    wanted = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]
+    present = [number for number in wanted if number is not None]
+    previous = {n: signal.getsignal(n) for n in present if signal.getsignal(n) is signal.SIG_DFL}
+    for number in previous:
+        signal.signal(number, _end)
+    return previous
+
+
+def _end(number: int, _: object) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once: it must not disturb the cleaning up
+    raise SystemExit(128 + number)
 
 
 def _complain(message: str, code: int) -> int:

@@ -6,7 +6,6 @@ A format is a module of this folder (see `Format`) listed in `FORMATS`.
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import struct
 import zlib
@@ -18,6 +17,7 @@ import numpy as np
 from ..errors import UnreadableImage, UnwritableOutput, UsageError
 from ..image import Array, Image, check_axes
 from . import jpeg, png, tiff
+from .temporary import beside
 
 
 class Format(Protocol):
@@ -150,7 +150,7 @@ def write(path: str | os.PathLike[str], image: Image, *, overwrite: bool = False
     check_axes(image.samples, image.axes)
     format_ = next(f for f in FORMATS if path.suffix.lower() in f.SUFFIXES)
     target = Path(os.path.realpath(path))  # a link stays a link
-    temporary = target.with_name(f".{secrets.token_hex(8)}.part{path.suffix}")
+    temporary = beside(target)
     try:
         # Made by hand for its permissions: tempfile's are private, these obey the umask.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
