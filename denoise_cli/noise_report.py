@@ -100,6 +100,27 @@ class NoiseReport:
         return asdict(self)
 
 
+def spectrum(noise: Array) -> list[float]:
+    """Power of pure noise, such as what a denoiser removed, at the frequencies of a report.
+
+    Parameters
+    ----------
+    noise : ndarray
+        (C, Y, X), sides of at least 8.
+
+    Returns
+    -------
+    list of float
+        Mean square at `SPECTRUM` frequencies from 0 to 0.5 cycles a pixel; white noise gives its
+        variance everywhere.
+    """
+    channels, rows, columns = (n if i == 0 else n // SIZE for i, n in enumerate(noise.shape))
+    whole = _bands(noise)[:, : rows * SIZE, : columns * SIZE]
+    rows = whole.shape[1] // SIZE
+    windows = whole[:, : rows * SIZE].reshape(channels, rows, SIZE, columns, SIZE)
+    return _spectrum(_detrend(windows.transpose(1, 3, 0, 2, 4).reshape(-1, channels, SIZE, SIZE)))
+
+
 def measure(picture: Array) -> NoiseReport:
     """Measure the noise of a picture.
 

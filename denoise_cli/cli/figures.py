@@ -38,8 +38,8 @@ class Figure:
         Addresses of crops before and after, pixel by pixel.
     noise : NoiseReport
         Of the image as recorded.
-    removed : NoiseReport
-        Of what was taken away.
+    removed : sequence of float
+        Spectrum of what was taken away; empty for tiny images.
     curve : sequence of mapping
         The numbers of each step of the adaptation.
     plane : str
@@ -52,14 +52,14 @@ class Figure:
     size: tuple[int, int]
     crops: Sequence[tuple[str, str]]
     noise: NoiseReport
-    removed: NoiseReport
+    removed: Sequence[float]
     curve: Sequence[Mapping[str, float | None]] = field(default_factory=tuple)
     plane: str = ""
 
 
 def draw(record: Mapping[str, Any], noisy: Image, denoised: Image, result: Result) -> Figure:
     """The figure of an image and what was made of it."""
-    from ..noise_report import measure
+    from ..noise_report import SIZE, measure, spectrum
 
     before, after, plane = _pictures(noisy, denoised)
     linear, cleaned = network_planes(noisy, denoised)
@@ -73,7 +73,7 @@ def draw(record: Mapping[str, Any], noisy: Image, denoised: Image, result: Resul
         size=(small[0].shape[1], small[0].shape[0]),
         crops=[(_address(a, exact=True), _address(b, exact=True)) for a, b in boxes],
         noise=measure(linear),
-        removed=measure(linear - cleaned + 0.5),
+        removed=spectrum(linear - cleaned) if min(linear.shape[1:]) >= SIZE else (),
         curve=result.curve,
         plane=plane,
     )

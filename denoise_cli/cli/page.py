@@ -187,16 +187,14 @@ def _level(figure: Figure) -> dict[str, Any] | None:
 
 
 def _spectra(figure: Figure) -> dict[str, Any] | None:
+    noise = figure.noise
     curves: list[tuple[str, list[tuple[float, float]], bool]] = []
-    for name, noise in (("before", figure.noise), ("removed", figure.removed)):
-        scale = (noise.sigma or 0) ** 2
-        if noise.spectrum and scale:
-            count = len(noise.spectrum) - 1
-            power = [
-                (i / count / 2, 10 * math.log10(max(value * scale, 1e-9)))
-                for i, value in enumerate(noise.spectrum)
-            ]
-            curves.append((name, power[3:], False))  # the first ones went with the detrending
+    measured = [value * (noise.sigma or 0) ** 2 for value in noise.spectrum]
+    for name, power in (("before", measured), ("removed", figure.removed)):
+        if any(power):
+            step = 0.5 / (len(power) - 1)
+            decibels = [(i * step, 10 * math.log10(max(v, 1e-9))) for i, v in enumerate(power)]
+            curves.append((name, decibels[3:], False))  # the first ones went with the detrending
     if not curves:
         return None
     values = [value for _, curve, _ in curves for _, value in curve]

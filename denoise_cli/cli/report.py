@@ -102,9 +102,8 @@ class Report:
         counts = [f"{self.done} done"]
         counts += [f"{self.skipped} skipped"] if self.skipped else []
         counts += [f"{len(self.failures)} failed"] if self.failures else []
-        self.line(f"{', '.join(counts)} in {duration(time.perf_counter() - self._started)}")
-        if self.failures:
-            self.line("failed:")
+        took = duration(time.perf_counter() - self._started)
+        self.line(f"{', '.join(counts)} in {took}{':' if self.failures else ''}")
         for message in self.failures:
             self.line(f"  {message}")
 
