@@ -68,7 +68,7 @@ class NoiseReport:
         Mean correlation of the noise of two color channels; None for gray pictures.
     spectrum : list of float
         Power of the noise at `SPECTRUM` frequencies from 0 to 0.5 cycles a pixel, as a multiple of
-        that of white noise of the same variance; the first entries are cut off by the detrending.
+        that of white noise of the same variance; below 0.125 nothing is resolved.
     impulses : float
         Share of samples that stand out of their neighbors, such as salt and pepper or hot pixels.
     blockiness : float
@@ -341,7 +341,7 @@ def _shape(windows: _Windows) -> _Shape:
         down=[float(value) for value in np.clip(down * kept + lost, -1, 1)[1:]],
         blur=blur,
         color=color,
-        spectrum=_spectrum(normal),
+        spectrum=_spectrum(normal * math.sqrt(kept)),
         kept=kept,
     )
 
@@ -386,9 +386,11 @@ def _lost(blur: float) -> Array:
     )
 
 
-def _spectrum(normal: Array) -> list[float]:
-    """Radial mean of the power of windows of unit variance; white noise gives 1 everywhere."""
-    power = np.square(np.abs(np.fft.fft2(normal))).mean(axis=(0, 1)) / SIZE**2
+def _spectrum(windows: Array) -> list[float]:
+    """Radial mean of the power of detrended windows, without what detrending does to it."""
+    power = np.square(np.abs(np.fft.fft2(windows))).mean(axis=(0, 1)) / SIZE**2
+    planes = np.square(np.abs(np.fft.fft2(_planes().reshape(3, SIZE, SIZE)))).sum(axis=0)
+    power /= np.maximum(1 - planes / SIZE**2, 0.25)
     frequency = np.fft.fftfreq(SIZE)
     radius = np.hypot(frequency[:, None], frequency)
     edges = np.linspace(0, 0.5, SPECTRUM)
@@ -416,11 +418,14 @@ def _impulses(picture: Array) -> tuple[float, Array]:
                 np.minimum(least, neighbor, out=least)
                 total += neighbor
     spread = greatest - least
+    # Half of the neighborhoods without a sample at the ends of the range are quieter than this.
+    low, high = max(float(picture.min()), 0.0), min(float(picture.max()), 1.0)
+    extreme = float(np.mean((picture <= low) | (picture >= high)))
+    typical = float(np.quantile(spread, 0.5 * (1 - min(extreme, 0.4)) ** 8))
     # Eight samples of normal noise spread over 2.8 deviations; a ninth that lies beyond them by
     # another 4 is no noise.
-    margin = np.maximum(2 * spread, max(1.5 * float(np.median(spread)), 0.06))
-    quiet = spread <= np.quantile(spread, 0.5)
-    low, high = max(float(picture.min()), 0.0), min(float(picture.max()), 1.0)
+    margin = np.maximum(2 * spread, max(1.5 * typical, 0.06))
+    quiet = spread <= typical
     share = 0.0
     for stands_out, has_room in (
         (inside > greatest + margin, greatest + margin < high - 1e-6),

@@ -4,8 +4,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,10 +11,11 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from helpers import files_below, noisy, photo, start
 from PIL import Image
 
 import denoise_cli
-from denoise_cli import checkpoints, networks
+from denoise_cli import checkpoints
 from denoise_cli.cli import main
 
 KEYS = [
@@ -35,67 +34,6 @@ KEYS = [
     "gain_db",
     "reason",
 ]
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
-    """A checkpoint of a network small enough to adapt in a blink."""
-    torch.manual_seed(0)
-    network = networks.build("mim-resunet", widths=[8, 16], blocks=1)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    checkpoints.save(path, network, {"network": "mim-resunet", "supports": ["none", "ttt-mim"]})
-    return path
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """An empty folder that is the current one."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def call(capsys, tiny):
-    """Run the command line here: (exit code, stdout, the lines of stderr)."""
-
-    def run(*args, weights=True):
-        given = ["-w", str(tiny), "--device", "cpu", "--precision", "fp32"] if weights else []
-        with pytest.raises(SystemExit) as exit_:
-            main([str(arg) for arg in args] + given)
-        captured = capsys.readouterr()
-        return exit_.value.code, captured.out, captured.err.splitlines()
-
-    return run
-
-
-@pytest.fixture
-def fast(call):
-    """The same with two steps, which is enough where only files and messages matter."""
-
-    def run(*args):
-        return call(*args, "--steps", "2", "-O", "crop=64")
-
-    return run
-
-
-def start(*args, **settings):
-    command = [sys.executable, "-m", "denoise_cli", *map(str, args), "--device", "cpu"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, text=True, env=environment, **pipes, **settings)
-
-
-def noisy(shape=(64, 64, 3), seed=0):
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
-def photo(path="photo.png", shape=(64, 64, 3), seed=0):
-    Image.fromarray(noisy(shape, seed)).save(path)
-    return Path(path)
-
-
-def files_below(folder):
-    return {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*")}
 
 
 # Inputs that cannot be denoised

@@ -194,7 +194,7 @@ def _spectra(figure: Figure) -> dict[str, Any] | None:
         if any(power):
             step = 0.5 / (len(power) - 1)
             decibels = [(i * step, 10 * math.log10(max(v, 1e-9))) for i, v in enumerate(power)]
-            curves.append((name, decibels[3:], False))  # the first ones went with the detrending
+            curves.append((name, decibels[3:], False))  # coarser ones are not resolved
     if not curves:
         return None
     values = [value for _, curve, _ in curves for _, value in curve]

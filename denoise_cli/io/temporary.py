@@ -23,7 +23,7 @@ def remove_leftovers(folder: Path) -> list[Path]:
     """Remove what processes of this machine that are gone left half-written in `folder`.
 
     A killed process (SIGKILL, a power cut) cannot do so itself. Files of living processes and of
-    other machines, which may share the folder, are left alone.
+    other machines, which may share the folder, are left alone, and so are folders.
 
     Returns
     -------
@@ -34,7 +34,8 @@ def remove_leftovers(folder: Path) -> list[Path]:
     try:
         for path in folder.iterdir():
             match = NAME.fullmatch(path.name)
-            if match and match[1] == _machine() and not _is_alive(int(match[2])):
+            gone = match and match[1] == _machine() and not _is_alive(int(match[2]))
+            if gone and path.is_file():
                 path.unlink(missing_ok=True)
                 removed.append(path)
     except OSError:
