@@ -14,6 +14,7 @@ from helpers import files_below, noisy, photo
 from PIL import Image
 
 import denoise_cli
+from denoise_cli.cli import main
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

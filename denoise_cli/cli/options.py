@@ -15,6 +15,28 @@ DEFAULT_METHOD = "ttt-mim"
 _FILES, _METHOD = "Files", "Method"
 _SPEED, _REPORT = "Speed and memory", "Reports"
 
+
+# What a shell offers for values.
+
+
+def _methods() -> list[str]:
+    from ..methods import METHODS
+
+    return list(METHODS)
+
+
+def _checkpoints() -> list[str]:
+    from ..checkpoints import names
+
+    return list(names())
+
+
+def _formats() -> list[str]:
+    from ..io import SUFFIXES
+
+    return sorted(suffix[1:] for suffix in SUFFIXES)
+
+
 Inputs = Annotated[
     list[Path],
     typer.Argument(
@@ -73,6 +95,7 @@ Format = Annotated[
     typer.Option(
         "--format",
         metavar="NAME",
+        autocompletion=_formats,
         help="Format of outputs whose name does not say it, on standard output and in folders, "
         "such as png or tiff. Default: the input's.",
         show_default=False,
@@ -118,6 +141,7 @@ Method = Annotated[
         "--method",
         "-m",
         metavar="NAME",
+        autocompletion=_methods,
         help="How to adapt to each image; `denoise methods` lists them.",
         rich_help_panel=_METHOD,
     ),
@@ -128,6 +152,7 @@ Methods = Annotated[
         "--method",
         "-m",
         metavar="NAME",
+        autocompletion=_methods,
         help=f"A method to compare; may be given several times. Default: {DEFAULT_METHOD}.",
         show_default=False,
         rich_help_panel=_METHOD,
@@ -139,6 +164,7 @@ Weights = Annotated[
         "--weights",
         "-w",
         metavar="NAME|FILE",
+        autocompletion=_checkpoints,
         help="The checkpoint: a name from `denoise weights` or a .safetensors file. Default: the "
         "first that supports the method.",
         show_default=False,
@@ -203,6 +229,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="NAME",
+        autocompletion=lambda: ["auto", "cpu", "cuda", "mps"],
         help="auto, cpu, cuda, cuda:N or mps. One that is asked for and absent is an error.",
         rich_help_panel=_SPEED,
     ),
@@ -212,6 +239,7 @@ Precision = Annotated[
     typer.Option(
         "--precision",
         metavar="NAME",
+        autocompletion=lambda: ["auto", "fp32", "bf16", "fp16"],
         help="auto, fp32, bf16 or fp16; auto is what the device does well.",
         rich_help_panel=_SPEED,
     ),
