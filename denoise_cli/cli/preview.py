@@ -9,6 +9,7 @@ import select
 import sys
 import time
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,7 @@ GAP = 4  # pixels between before and after
 GRAPHIC_WIDTH = 640  # of both together, in pixels
 CHUNK = 4096  # bytes of base64 in one of kitty's messages
 SIXEL_COLORS = 255
-PATIENCE = 0.3  # seconds that a terminal has to say what it can
+PATIENCE = 1.0  # seconds that a terminal has to say what it can
 KITTY = ("kitty", "ghostty", "wezterm")
 
 
@@ -31,12 +32,13 @@ def show(before: np.ndarray, after: np.ndarray, report: Report) -> None:
     if not sys.stderr.isatty():
         report.line("denoise: no preview: standard error is no terminal")
         return
-    gap = np.zeros((len(before), GAP, 3), np.uint8)
-    pair = np.concatenate([before, gap, after], axis=1)
     kind = graphics(os.environ) or ("sixel" if _answers_sixel() else "blocks")
     if kind == "blocks":
-        report.draw(half_blocks(pair, _columns()))
+        # Pixel by pixel, of what has room: made smaller, a picture would lose its noise.
+        width = (_columns() - GAP) // 2
+        report.draw(half_blocks(_beside(_middle(before, width), _middle(after, width))))
         return
+    pair = _beside(before, after)
     zoom = max(1, GRAPHIC_WIDTH // pair.shape[1])
     encode = {"kitty": kitty, "iterm2": iterm2, "sixel": sixel}[kind]
     report.raw(encode(pair.repeat(zoom, axis=0).repeat(zoom, axis=1)) + "\n")
@@ -96,17 +98,13 @@ def sixel(picture: np.ndarray) -> str:
     return "".join(codes) + "\x1b\\"
 
 
-def half_blocks(picture: np.ndarray, columns: int) -> RenderableType:
-    """The picture in at most `columns` characters across, two pixels a character."""
-    from PIL import Image
+def half_blocks(picture: np.ndarray) -> RenderableType:
+    """The picture in characters, two pixels each, one above the other."""
     from rich.color import Color
     from rich.style import Style
     from rich.text import Text
 
-    width = min(columns, picture.shape[1])
-    height = max(2, round(picture.shape[0] * width / picture.shape[1] / 2) * 2)
-    resized = Image.fromarray(picture).resize((width, height), Image.Resampling.BOX)
-    pixels = np.asarray(resized).tolist()
+    pixels = picture[: len(picture) // 2 * 2].tolist()
     text = Text(no_wrap=True)
     for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):
         for above, below in zip(upper, lower, strict=True):
@@ -114,6 +112,19 @@ def half_blocks(picture: np.ndarray, columns: int) -> RenderableType:
             text.append("▀", style)
         text.append("\n")
     return text
+
+
+def _beside(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    gap = np.zeros((len(before), GAP, 3), np.uint8)
+    return np.concatenate([before, gap, after], axis=1)
+
+
+def _middle(picture: np.ndarray, width: int) -> np.ndarray:
+    """The middle of a picture, `width` across and three quarters of that high at most."""
+    rows, columns = picture.shape[:2]
+    height, width = min(rows, width * 3 // 4), min(columns, width)
+    top, left = (rows - height) // 2, (columns - width) // 2
+    return picture[top : top + height, left : left + width]
 
 
 def _runs(bits: np.ndarray) -> str:
@@ -140,6 +151,7 @@ def _columns() -> int:
         return 80
 
 
+@cache
 def _answers_sixel() -> bool:
     """Ask the terminal for its attributes (DA1); 4 among them means sixel graphics."""
     try:
