@@ -190,12 +190,12 @@ def test_each_job_loads_the_network_once(folder, tiny, jobs):
     """The file of the weights is needed for the first pictures only."""
     weights = shutil.copy(tiny, folder / "mine.safetensors")
     (folder / "in").mkdir()
-    process = endless(weights, "-j", jobs)
-    begun("out", 8, process)
+    process = endless(weights, "-j", jobs, count=16)
+    begun("out", 6, process)
     os.unlink(weights)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
-    assert "40 done" in err
+    assert "16 done" in err
 
 
 def begun(folder, count, process):
@@ -206,9 +206,9 @@ def begun(folder, count, process):
         time.sleep(0.01)
 
 
-def endless(tiny, *more):
+def endless(tiny, *more, count=40):
     """A run over in/ that takes long enough to be stopped in its middle."""
-    for seed in range(40):
+    for seed in range(count):
         photo(f"in/{seed:02}.png", shape=(160, 160, 3), seed=seed)
     return start("in", "-o", "out", "-w", tiny, "--steps", "30", "-O", "validate=false", *more)
 

@@ -104,7 +104,7 @@ class Report:
         counts += [f"{len(self.failures)} failed"] if self.failures else []
         took = duration(time.perf_counter() - self._started)
         self.line(f"{', '.join(counts)} in {took}{':' if self.failures else ''}")
-        for message in self.failures:
+        for message in sorted(self.failures):
             self.line(f"  {message}")
 
     @contextmanager
