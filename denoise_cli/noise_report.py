@@ -13,13 +13,7 @@ from "the flattest windows" have to correct.
   variance of windows here, at the cost of some texture passing for noise.
 - Correlation: the mean autocorrelation of these windows, corrected for the subtraction of their
   planes, and their spectrum.
-- Impulses: samples that stand out of their eight neighbors, as a share of the places where the
-  neighbors are quiet and leave room for it. Whether a place counts is decided without the sample,
-  so that the share is that of the whole picture.
-- JPEG grid: how much more neighboring samples differ across every eighth boundary than across
-  others (Wang, Sheikh, Bovik, "No-reference perceptual quality assessment of JPEG compressed
-  images", ICIP 2002, eq. 1, for each of the eight phases).
-- Clipping: samples at the least and the greatest value, where these pile up.
+- Impulses, the grid of a JPEG, clipping: see `denoise_cli.defects`.
 """
 
 from __future__ import annotations
@@ -33,6 +27,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .defects import impulses, jpeg_grid, pile
+
 Array = npt.NDArray[Any]
 
 SIZE = 8  # side of a quarter window
@@ -43,8 +39,6 @@ LAGS = 4
 SPECTRUM = 16  # frequencies
 LEAST_WINDOWS = 40
 WHITE = 0.1  # a lesser correlation with the next pixel is called white
-CLIPPED = 1e-4  # share of samples at an extreme value that counts as a pile
-GRID, GRID_CLEAR = 1.03, 6.0  # least blockiness, and over the scatter of the other phases
 
 
 @dataclass(frozen=True)
@@ -139,10 +133,10 @@ def measure(picture: Array) -> NoiseReport:
     picture = np.asarray(picture, np.float32)
     looked_at = _bands(picture)
     low, high = float(picture.min()), float(picture.max())
-    clipped_low, clipped_high = _pile(picture, low), _pile(picture, high)
-    impulses, is_impulse = _impulses(looked_at)
+    clipped_low, clipped_high = pile(picture, low), pile(picture, high)
+    share, is_impulse = impulses(looked_at)
     windows = _flat_windows(looked_at, is_impulse, (low, high))
-    blockiness, grid = _jpeg_grid(looked_at)
+    blockiness, grid = jpeg_grid(looked_at)
     shape = _shape(windows) if windows else _Shape()
     level = _level(windows, looked_at, shape.kept) if windows else _Level()
     return NoiseReport(
@@ -156,7 +150,7 @@ def measure(picture: Array) -> NoiseReport:
         blur=shape.blur,
         color=shape.color,
         spectrum=list(shape.spectrum),
-        impulses=impulses,
+        impulses=share,
         blockiness=blockiness,
         grid=grid,
         clipped_low=clipped_low,
@@ -202,11 +196,6 @@ def _bands(picture: Array) -> Array:
     count = max(1, LARGEST // (band * columns))
     starts = np.linspace(0, rows - band, count).astype(int) // 8 * 8
     return np.concatenate([picture[:, start : start + band] for start in starts], axis=1)
-
-
-def _pile(picture: Array, value: float) -> float:
-    share = float(np.mean(picture == value))
-    return share if share > CLIPPED else 0.0
 
 
 def _flat_windows(picture: Array, bad: Array, limits: tuple[float, float]) -> _Windows | None:
@@ -399,60 +388,3 @@ def _spectrum(windows: Array) -> list[float]:
     means = np.array([power[np.abs(radius - r) < 1e-4].mean() for r in order])
     inside = order > 0
     return [float(value) for value in np.interp(edges, order[inside], means[inside])]
-
-
-def _impulses(picture: Array) -> tuple[float, Array]:
-    """The share of impulses, and where they are (C, Y, X)."""
-    found = np.zeros(picture.shape, bool)
-    if min(picture.shape[1:]) < 8:
-        return 0.0, found
-    inside = picture[:, 1:-1, 1:-1]
-    greatest, least = np.full_like(inside, -np.inf), np.full_like(inside, np.inf)
-    total = np.zeros_like(inside)
-    rows, columns = picture.shape[1:]
-    for y in range(3):
-        for x in range(3):
-            if (y, x) != (1, 1):
-                neighbor = picture[:, y : rows - 2 + y, x : columns - 2 + x]
-                np.maximum(greatest, neighbor, out=greatest)
-                np.minimum(least, neighbor, out=least)
-                total += neighbor
-    spread = greatest - least
-    # Half of the neighborhoods without a sample at the ends of the range are quieter than this.
-    low, high = max(float(picture.min()), 0.0), min(float(picture.max()), 1.0)
-    extreme = float(np.mean((picture <= low) | (picture >= high)))
-    typical = float(np.quantile(spread, 0.5 * (1 - min(extreme, 0.4)) ** 8))
-    # Eight samples of normal noise spread over 2.8 deviations; a ninth that lies beyond them by
-    # another 4 is no noise.
-    margin = np.maximum(2 * spread, max(1.5 * typical, 0.06))
-    quiet = spread <= typical
-    share = 0.0
-    for stands_out, has_room in (
-        (inside > greatest + margin, greatest + margin < high - 1e-6),
-        (inside < least - margin, least - margin > low + 1e-6),
-    ):
-        found[:, 1:-1, 1:-1] |= stands_out
-        places = quiet & has_room
-        if places.sum() >= 100:
-            share += float(stands_out[places].mean())
-    return (share if share > 1e-5 else 0.0), found
-
-
-def _jpeg_grid(picture: Array) -> tuple[float, tuple[int, int] | None]:
-    """How strong the grid is, and the column and row that its blocks begin at."""
-    luma = picture.mean(axis=0)
-    if min(luma.shape) < 32:
-        return 1.0, None
-    strength, clear, phases = [], [], []
-    for plane in (luma, luma.T):
-        step = np.abs(np.diff(plane, axis=1))
-        # Against the boundaries beside it: a busy picture differs everywhere.
-        excess = step[:, 1:-1] - (step[:, :-2] + step[:, 2:]) / 2
-        mean = np.array([np.mean(excess[:, phase::8]) for phase in range(8)])
-        phase = int(mean.argmax())
-        others = np.delete(mean, [phase, (phase + 1) % 8, phase - 1])  # its neighbors, by `excess`
-        clear.append(float((mean[phase] - others.mean()) / (others.std() + 1e-9)))
-        strength.append(1 + float(mean[phase] - np.median(others)) / (float(step.mean()) + 1e-6))
-        phases.append((phase + 2) % 8)
-    shows = min(strength) > GRID and min(clear) > GRID_CLEAR
-    return min(strength), ((phases[0], phases[1]) if shows else None)

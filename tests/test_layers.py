@@ -14,7 +14,7 @@ PACKAGE = Path(denoise_cli.__file__).parent
 
 # Modules that import nothing of the package but errors; everybody may import them.
 LEAVES = {"networks", "noise", "masking", "tile", "normalize", "metrics", "image", "device"}
-LEAVES |= {"memory", "noise_report"}
+LEAVES |= {"memory", "defects"}
 
 # layer -> the layers that it may import besides itself and errors
 ALLOWED = {
@@ -31,6 +31,7 @@ ALLOWED = {
     "objectives": {"masking", "noise"},
     "io": {"image"},
     "validation": set(),
+    "noise_report": {"defects"},
     "errors": set(),
     **{leaf: set() for leaf in LEAVES},
 }

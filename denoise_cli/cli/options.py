@@ -9,33 +9,12 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
+from . import completion
 
 DEFAULT_METHOD = "ttt-mim"
 
 _FILES, _METHOD = "Files", "Method"
 _SPEED, _REPORT = "Speed and memory", "Reports"
-
-
-# What a shell offers for values.
-
-
-def _methods() -> list[str]:
-    from ..methods import METHODS
-
-    return list(METHODS)
-
-
-def _checkpoints() -> list[str]:
-    from ..checkpoints import names
-
-    return list(names())
-
-
-def _formats() -> list[str]:
-    from ..io import SUFFIXES
-
-    return sorted(suffix[1:] for suffix in SUFFIXES)
-
 
 Inputs = Annotated[
     list[Path],
@@ -95,7 +74,7 @@ Format = Annotated[
     typer.Option(
         "--format",
         metavar="NAME",
-        autocompletion=_formats,
+        autocompletion=completion.formats,
         help="Format of outputs whose name does not say it, on standard output and in folders, "
         "such as png or tiff. Default: the input's.",
         show_default=False,
@@ -141,7 +120,7 @@ Method = Annotated[
         "--method",
         "-m",
         metavar="NAME",
-        autocompletion=_methods,
+        autocompletion=completion.methods,
         help="How to adapt to each image; `denoise methods` lists them.",
         rich_help_panel=_METHOD,
     ),
@@ -152,7 +131,7 @@ Methods = Annotated[
         "--method",
         "-m",
         metavar="NAME",
-        autocompletion=_methods,
+        autocompletion=completion.methods,
         help=f"A method to compare; may be given several times. Default: {DEFAULT_METHOD}.",
         show_default=False,
         rich_help_panel=_METHOD,
@@ -164,7 +143,7 @@ Weights = Annotated[
         "--weights",
         "-w",
         metavar="NAME|FILE",
-        autocompletion=_checkpoints,
+        autocompletion=completion.checkpoints,
         help="The checkpoint: a name from `denoise weights` or a .safetensors file. Default: the "
         "first that supports the method.",
         show_default=False,
@@ -229,7 +208,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="NAME",
-        autocompletion=lambda: ["auto", "cpu", "cuda", "mps"],
+        autocompletion=completion.devices,
         help="auto, cpu, cuda, cuda:N or mps. One that is asked for and absent is an error.",
         rich_help_panel=_SPEED,
     ),
@@ -239,7 +218,7 @@ Precision = Annotated[
     typer.Option(
         "--precision",
         metavar="NAME",
-        autocompletion=lambda: ["auto", "fp32", "bf16", "fp16"],
+        autocompletion=completion.precisions,
         help="auto, fp32, bf16 or fp16; auto is what the device does well.",
         rich_help_panel=_SPEED,
     ),
