@@ -10,7 +10,9 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 CLIPPED = 1e-4  # share of samples at an extreme value that counts as a pile
-GRID, GRID_CLEAR = 1.03, 6.0  # least blockiness, and over the scatter of the other phases
+# A JPEG grid shows by its blockiness alone, or by a lesser one that is clear of other phases.
+STRONG_GRID, WEAK_GRID, CLEAR = 1.12, 1.03, 6.0
+LEAST_SIDE = 64  # pixels to look for a grid in
 
 
 def pile(picture: Array, value: float) -> float:
@@ -92,7 +94,7 @@ def jpeg_grid(picture: Array) -> tuple[float, tuple[int, int] | None]:
         Of the first block that begins in the picture; None if no grid shows.
     """
     luma = picture.mean(axis=0)
-    if min(luma.shape) < 32:
+    if min(luma.shape) < LEAST_SIDE:
         return 1.0, None
     strength, clear, phases = [], [], []
     for plane in (luma, luma.T):
@@ -105,5 +107,6 @@ def jpeg_grid(picture: Array) -> tuple[float, tuple[int, int] | None]:
         clear.append(float((mean[phase] - others.mean()) / (others.std() + 1e-9)))
         strength.append(1 + float(mean[phase] - np.median(others)) / (float(step.mean()) + 1e-6))
         phases.append((phase + 2) % 8)
-    shows = min(strength) > GRID and min(clear) > GRID_CLEAR
-    return min(strength), ((phases[0], phases[1]) if shows else None)
+    weaker = min(strength)
+    shows = weaker > STRONG_GRID or (weaker > WEAK_GRID and min(clear) > CLEAR)
+    return weaker, ((phases[0], phases[1]) if shows else None)
