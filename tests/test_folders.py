@@ -86,6 +86,18 @@ def test_pattern_without_a_match_is_said(tree, call):
     assert "--pattern was *.dng" in err[0]
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_folder_that_cannot_be_read_does_not_stop_the_rest(tree, call):
+    (tree / "day1" / "deep").chmod(0)
+    try:
+        code, _, err = call("shots", "-o", "out", "-r", "-m", "none")
+    finally:
+        (tree / "day1" / "deep").chmod(0o755)
+    assert code == 1
+    assert err[-2].startswith("3 done, 1 failed in ")
+    assert "shots/day1/deep: cannot be listed" in err[-1]
+
+
 def test_skip_existing_does_the_rest_and_touches_nothing(tree, call):
     (tree.parent / "out" / "day1").mkdir(parents=True)
     before = photo("out/day1/a.png", seed=9).read_bytes()
@@ -110,6 +122,23 @@ def test_format_changes_the_suffix_and_its_collisions_are_refused_before_any_wor
     assert call("shots", "-o", "out", "-r", "--format", "tiff", "-m", "none")[0] == 0
     assert written("out") == ["a.tiff", "b.tiff", "day1/a.tiff", "day1/deep/c.tiff"]
     assert denoise_cli.read("out/a.tiff").metadata.format == "tiff"
+
+
+def test_going_on_writes_a_page_again_but_replaces_no_other(tree, call):
+    arguments = ["shots", "-o", "out", "--skip-existing", "--report", "page.html", "-m", "none"]
+    assert call(*arguments)[0] == 0
+    first = Path("page.html").read_text()
+    photo("shots/new.png", seed=8)
+    assert call(*arguments)[0] == 0
+    assert first.count('<figure class="compare"') == 2
+    second = Path("page.html").read_text()
+    assert second.count('<figure class="compare"') == 1
+    assert "2 skipped" in second
+    Path("page.html").write_text("<p>somebody's own</p>")
+    photo("shots/newer.png", seed=9)
+    code, _, err = call(*arguments)
+    assert (code, len(err)) == (2, 1)
+    assert Path("page.html").read_text() == "<p>somebody's own</p>"
 
 
 def test_reference_and_trace_keep_the_place(tree, call):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -14,6 +15,8 @@ from ..io import SUFFIXES
 
 MARK = "_denoised"
 STREAM = Path("-")  # standard input or output
+
+Catch = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,11 @@ class Search:
     skip_marked: bool = False
     leave_out: Path | None = None
 
-    def expand(self, given: Path) -> list[Found]:
+    def expand(self, given: Path, catch: Catch = nullcontext) -> list[Found]:
         """The images a command-line input stands for: itself, or those of the folder, sorted.
+
+        `catch` gives the context that a folder below it is looked into: one that cannot be read
+        need not stop the rest.
 
         Raises
         ------
@@ -79,20 +85,21 @@ class Search:
             return [Found(given, Path(given.name))]
         if not given.is_dir():
             raise UnreadableImage(f"{given}: no such file or folder")
-        found = [Found(path, path.relative_to(given)) for path in self._below(given)]
+        found = [Found(path, path.relative_to(given)) for path in self._below(given, catch)]
         found = [one for one in found if self._wanted(one.place)]
         if not found:
             where = "in this folder or below" if self.recursive else "in this folder"
             raise UnreadableImage(f"{given}: no images {where}; {self._hint()}")
         return found
 
-    def _below(self, folder: Path) -> list[Path]:
+    def _below(self, folder: Path, catch: Catch) -> list[Path]:
         paths = list_images(folder)
         if self.recursive:
             for child in sorted(_entries(folder)):
                 hidden = child.name.startswith(".")
                 if child.is_dir() and not (hidden or child.is_symlink() or self._is_output(child)):
-                    paths += self._below(child)
+                    with catch():
+                        paths += self._below(child, catch)
         return paths
 
     def _is_output(self, folder: Path) -> bool:

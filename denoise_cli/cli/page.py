@@ -21,14 +21,22 @@ WIDTH, HEIGHT = 220, 90  # of a chart, in its own units
 SHOWN = 200  # images with pictures; of more, the page says the numbers only
 
 
-def check(path: Path, *, overwrite: bool) -> None:
-    """Raise what can be known to go wrong with the page before any work."""
+def check(path: Path, *, overwrite: bool, again: bool = False) -> None:
+    """Raise what can be known to go wrong with the page before any work.
+
+    A page that an earlier call wrote gives way to that of a call that goes on with it (`again`).
+    """
     if path.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{path}: --report writes a page; call it NAME.html")
     if path.is_dir():
         raise UsageError(f"{path}: is a folder; give another --report")
-    if path.exists() and not overwrite:
+    if path.exists() and not overwrite and not (again and _is_page(path)):
         raise UsageError(f"{path}: exists; give --overwrite or another --report")
+
+
+def _is_page(path: Path) -> bool:
+    with path.open("rb") as file:
+        return b'<meta name="generator" content="denoise' in file.read(500)
 
 
 class Page:
@@ -40,19 +48,17 @@ class Page:
         Where to write; None for no page.
     report : Report
         Knows what failed.
-    overwrite : bool
-        Replace a page that exists.
     """
 
-    def __init__(self, path: Path | None, report: Report, *, overwrite: bool) -> None:
-        self._path, self._report, self._overwrite = path, report, overwrite
+    def __init__(self, path: Path | None, report: Report) -> None:
+        self._path, self._report = path, report
         self._entries: list[dict[str, Any]] = []
 
     def __call__(self, figure: Figure) -> None:
         """Take the figure of an image."""
-        entry = _entry(figure, f"image-{len(self._entries) + 1}")
+        entry = _entry(figure)
         if len(self._entries) >= SHOWN:
-            entry = {key: entry[key] for key in ("id", "name", "facts")}
+            entry = {key: entry[key] for key in ("input", "name", "facts")}
         self._entries.append(entry)
 
     def __enter__(self) -> Page:
@@ -94,7 +100,8 @@ class Page:
             lstrip_blocks=True,
         )
         text: str = environment.get_template("report.html").render(
-            entries=self._entries,
+            # Several processes are done in any order.
+            entries=sorted(self._entries, key=lambda entry: str(entry["input"])),
             failures=self._report.failures,
             skipped=self._report.skipped,
             version=__version__,
@@ -106,10 +113,10 @@ class Page:
         return text
 
 
-def _entry(figure: Figure, name: str) -> dict[str, Any]:
+def _entry(figure: Figure) -> dict[str, Any]:
     """What the template says of an image."""
     return {
-        "id": name,
+        "input": str(figure.record["input"]),
         "name": Path(str(figure.record["input"])).name,
         "figure": figure,
         "facts": _facts(figure),

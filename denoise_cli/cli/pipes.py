@@ -58,6 +58,7 @@ class Streams:
         trace: TracebackType | None,
     ) -> None:
         if self._data >= 0:
+            sys.stdout.flush()  # what was printed meanwhile, before it could follow the image
             os.dup2(self._data, 1)
             os.close(self._data)
             self._data = -1

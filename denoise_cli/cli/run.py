@@ -87,7 +87,7 @@ def run(
     if skip_existing and overwrite:
         raise UsageError("give either --skip-existing or --overwrite")
     if report_file is not None:
-        page.check(report_file, overwrite=overwrite)
+        page.check(report_file, overwrite=overwrite, again=skip_existing)
     search = files.Search(
         recursive=recursive,
         patterns=pattern or (),
@@ -106,7 +106,7 @@ def run(
     planned = files.part(planned, files.parse_shard(shard))
     ready = _ready(report, planned, overwrite=overwrite, skip_existing=skip_existing)
     count = max(len(inputs), len(planned))
-    with page.Page(report_file, report, overwrite=overwrite) as collected:
+    with page.Page(report_file, report) as collected:
         report.collect = collected
         if ready:
             have_weights(report, weights, method, offline=offline)
@@ -187,7 +187,7 @@ def _find(report: Report, inputs: list[Path], search: files.Search) -> list[file
     found: list[files.Found] = []
     for given in inputs:
         with report.catch():
-            found += search.expand(given)
+            found += search.expand(given, report.catch)
     return found
 
 
