@@ -250,6 +250,8 @@ class Denoiser:
                         "memory runs out even with the smallest tiles; close other programs, "
                         "give fewer --jobs or a smaller picture"
                     ) from error
+            if self._device.torch.type == "cuda":
+                torch.cuda.empty_cache()  # pieces of what was too large
 
     def _tile_for(self, noisy: np.ndarray) -> int:
         """The side of the tiles: as asked for, or what predicts fast, within `max_memory`."""

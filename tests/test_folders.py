@@ -380,6 +380,7 @@ def test_too_little_memory_is_one_line(folder, call):
     photo()
     code, _, err = call("photo.png", "--max-memory", "1MB", "-m", "none")
     assert (code, len(err)) == (1, 1)
+    assert err[0].startswith("denoise: photo.png: needs about ")
     assert "allowed; give a larger --max-memory" in err[0]
     assert not Path("photo_denoised.png").exists()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..errors import UsageError
+from ..errors import NotEnoughMemory, UsageError
 from ..io.temporary import remove_leftovers
 from . import figures, files, options, page
 from .pipes import Streams
@@ -236,7 +236,10 @@ def _denoise_file(
         files.check_suffix(target)
         clean = read_reference(job.reference, noisy) if job.reference else None
         trace = _start_trace(job.trace, noisy, clean) if job.trace else None
-        result = denoiser.run(noisy.samples, noisy.axes, progress=progress, trace=trace)
+        try:
+            result = denoiser.run(noisy.samples, noisy.axes, progress=progress, trace=trace)
+        except NotEnoughMemory as error:
+            raise NotEnoughMemory(f"{job.input}: {error}") from error
         denoised = replace(noisy, samples=result.samples)
         files.make_folder(target.parent)
         write(target, denoised, overwrite=work.overwrite)
