@@ -229,7 +229,7 @@ def test_each_job_loads_the_network_once(folder, tiny, jobs):
 
 def begun(folder, count, process):
     """Wait until there are `count` outputs."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while len(list(Path(folder).glob("[!.]*.png"))) < count and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
