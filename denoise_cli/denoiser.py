@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import checkpoints, device as devices, methods, streaming
-from .errors import CheckpointError, UsageError
+from . import checkpoints, device as devices, memory, methods, streaming
+from .errors import CheckpointError, NotEnoughMemory, UsageError
 from .image import Image, Stack, default_axes
 from .methods.base import Adaptation, Predictor
 from .tile import padded, tiled
@@ -61,6 +61,9 @@ class Outcome:
         Whole time, but for writing and reading once more what is predicted; the adaptation's part.
     adaptations : int
         How many there were: 1, or one for each plane.
+    curve : list of dict
+        The losses and estimates of each step, the unadapted network first; of several adaptations
+        the first one's.
     """
 
     steps: int
@@ -71,6 +74,7 @@ class Outcome:
     seconds: float
     seconds_adapt: float
     adaptations: int
+    curve: list[dict[str, float | None]]
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,8 @@ class Denoiser:
         Of everything random; every call starts from it.
     strength : float
         0 gives the input back, 1 the denoised picture, in between a blend.
+    max_memory : int, optional
+        Bytes of main memory to stay below while predicting, by tiles that are small enough.
 
     Raises
     ------
@@ -125,6 +131,7 @@ class Denoiser:
         overlap: int = 64,
         seed: int = 0,
         strength: float = 1.0,
+        max_memory: int | None = None,
     ) -> None:
         options = dict(options or {})
         if steps is not None:
@@ -137,6 +144,7 @@ class Denoiser:
         if not 0 <= strength <= 1:
             raise UsageError(f"strength must be between 0 and 1, not {strength}")
         self.seed, self.strength = _at_least_zero("seed", seed), strength
+        self.max_memory = max_memory
         self._device = devices.resolve(device, precision)
         self.device, self.precision = self._device.name, self._device.precision
         checkpoint = checkpoints.load(weights or checkpoints.default_for(method))
@@ -223,11 +231,13 @@ class Denoiser:
         # What some methods make is a prediction of the picture that they adapted to, no network.
         once = adapt == "stack" and not getattr(self.method_options, "per_picture", False)
         traces = [trace]
+        curves: list[list[dict[str, float | None]]] = []
 
         def adapt_to(noisy: np.ndarray) -> Adaptation:
             with self._device.autocast():
                 observer = _Observer(self, noisy, progress, traces.pop() if traces else None)
                 adaptation = self._adapt(noisy, observer)
+            curves.append(observer.curve)
             if adapted is not None:
                 adapted(adaptation)
             return adaptation
@@ -259,6 +269,7 @@ class Denoiser:
             seconds=work.seconds,
             seconds_adapt=work.seconds_adapt,
             adaptations=len(done),
+            curve=curves[0],
         )
 
     def save_adapted(
@@ -301,9 +312,7 @@ class Denoiser:
         self, predict: Predictor, noisy: np.ndarray, progress: Progress | None = None
     ) -> np.ndarray:
         """All planes (N, C, Y, X) on the scale of 0..1, tile by tile."""
-        tile = self.tile
-        if tile is None:
-            tile = TILE if max(noisy.shape[-2:]) > WHOLE_SIDE else 0
+        tile = self._tile_for(noisy)
         result = np.empty_like(noisy)
         for index, plane in enumerate(noisy):
 
@@ -311,15 +320,60 @@ class Denoiser:
                 if progress:
                     progress("predict", before * total + done, len(noisy) * total)
 
-            tiled(
-                lambda part: self._predict_part(predict, part),
-                plane,
-                tile=tile,
-                overlap=self.overlap,
-                out=result[index],
-                progress=report,
-            )
+            tile = self._predict_plane(predict, plane, result[index], tile, report)
         return result
+
+    def _predict_plane(
+        self,
+        predict: Predictor,
+        plane: np.ndarray,
+        out: np.ndarray,
+        tile: int,
+        report: Callable[[int, int], None],
+    ) -> int:
+        """Predict `plane` into `out` in tiles, in smaller ones if memory runs out; their side."""
+        while True:
+            overlap = self.overlap if self.overlap < tile else tile // 2
+            try:
+                tiled(
+                    lambda part: self._predict_part(predict, part),
+                    plane,
+                    tile=tile,
+                    overlap=overlap,
+                    out=out,
+                    progress=report,
+                )
+                return tile
+            except (MemoryError, RuntimeError) as error:
+                if not memory.is_exhausted(error):
+                    raise
+                tile = memory.smaller_tile(tile or max(plane.shape[-2:]))
+                if not tile:
+                    raise NotEnoughMemory(
+                        "memory runs out even with the smallest tiles; close other programs, "
+                        "give fewer --jobs or a smaller picture"
+                    ) from error
+            if self._device.torch.type == "cuda":
+                torch.cuda.empty_cache()  # pieces of what was too large
+
+    def _tile_for(self, noisy: np.ndarray) -> int:
+        """The side of the tiles: as asked for, or what predicts fast, within `max_memory`."""
+        tile = self.tile
+        longest = max(noisy.shape[-2:])
+        if tile is None:
+            tile = TILE if longest > WHOLE_SIDE else 0
+        if self.max_memory is None or self._device.torch.type != "cpu":
+            return tile
+        needed = memory.resident() + noisy.nbytes  # the result is as large as the input
+        pixel = int(getattr(self._network, "tile_bytes", memory.TILE_BYTES))
+        largest = memory.largest_tile(self.max_memory - needed, pixel)
+        if not largest:
+            least = needed + memory.SMALLEST_TILE**2 * pixel
+            raise NotEnoughMemory(
+                f"needs about {least / 1e9:.1f} GB with the smallest tiles, more than the "
+                f"{self.max_memory / 1e9:.1f} GB allowed; give a larger --max-memory"
+            )
+        return min(tile or longest, largest) if largest < longest else tile
 
     def _predict_part(self, predict: Predictor, part: np.ndarray) -> np.ndarray:
         def run(plane: np.ndarray) -> np.ndarray:
@@ -370,6 +424,7 @@ class _Observer:
         trace: TraceSink | None,
     ) -> None:
         self._denoiser, self._report, self._trace = denoiser, progress, trace
+        self.curve: list[dict[str, float | None]] = []
         if trace:
             rows, columns = trace.region((noisy.shape[-2], noisy.shape[-1]))
             self._part = noisy[:1, :, rows, columns]
@@ -381,6 +436,7 @@ class _Observer:
     def step(
         self, step: int, predict: Predictor, reconstruct: Predictor | None, **numbers: float | None
     ) -> None:
+        self.curve.append({"step": step, **numbers})
         if self._trace:
             denoised = self._picture(predict)
             reconstruction = self._picture(reconstruct) if reconstruct else None

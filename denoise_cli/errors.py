@@ -6,6 +6,7 @@
     - UnreadableImage
     - UnwritableOutput
     - CheckpointError
+    - NotEnoughMemory
 
 A message about a file starts with its path: ``f"{path}: reason; mend"``.
 """
@@ -35,6 +36,10 @@ class UnwritableOutput(DenoiseError):
 
 class CheckpointError(DenoiseError):
     """Weights are missing, damaged, or do not fit the method."""
+
+
+class NotEnoughMemory(DenoiseError):
+    """Memory runs out, or more is needed than was allowed."""
 
 
 class DeviceError(UsageError):

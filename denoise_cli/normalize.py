@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,9 @@ from .errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+BAND = 256  # rows that are converted at a time
 
 
 @dataclass(frozen=True)
@@ -37,15 +40,15 @@ class Scale:
     def forward(self, samples: np.ndarray) -> np.ndarray:
         """Stored samples -> float32 about 0..1."""
         values = np.empty(samples.shape, np.float32)
-        # Plane by plane: double precision of a whole photo at once would double the memory.
-        for index in np.ndindex(samples.shape[:-2]):
+        # Part by part: double precision of a whole photo at once would double the memory.
+        for index in _bands(samples.shape):
             values[index] = (samples[index].astype(np.float64) - self.offset) / self.gain
         return values
 
     def inverse(self, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """Float about 0..1 -> stored samples, rounded and clipped to what `dtype` holds."""
         samples = np.empty(values.shape, dtype)
-        for index in np.ndindex(values.shape[:-2]):
+        for index in _bands(values.shape):
             exact = values[index].astype(np.float64) * self.gain + self.offset
             if dtype.kind != "f":
                 limits = np.iinfo(dtype)
@@ -91,6 +94,16 @@ class SampleRange:
             return Scale(0.0, abs(self._high) or 1.0)
         offset = min(bulk_low, 0.0)
         return Scale(offset, max(bulk_high - offset, 1e-12))
+
+
+def _bands(shape: tuple[int, ...]) -> Iterator[tuple[int | slice, ...]]:
+    """Indices of bands of rows of all planes (..., Y, X); of other arrays, of everything."""
+    if len(shape) < 2:
+        yield ()
+        return
+    for plane in np.ndindex(shape[:-2]):
+        for top in range(0, shape[-2], BAND):
+            yield (*plane, slice(top, top + BAND))
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,61 @@ def test_before_after(tmp_path: Path) -> None:
     run(sys.executable, str(script), "out.png", str(picture), cwd=tmp_path)
     with Image.open(tmp_path / "out.png") as sheet:
         assert sheet.size == (600, 400)
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Callable[[str], str]:
+    """Run a script of examples/ in an empty folder, with `denoise` and `python` of these tests."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name, words in (("denoise", "-m denoise_cli"), ("python", "")):
+        (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {words} "$@"\n')
+        (commands / name).chmod(0o755)
+    environment = os.environ | {"PATH": f"{commands}:{os.environ['PATH']}"}
+
+    def run_script(name: str) -> str:
+        done = subprocess.run(
+            [ROOT / "examples" / name],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stderr + done.stdout
+        return done.stdout + done.stderr
+
+    return run_script
+
+
+needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="the scripts need bash")
+
+
+@needs_bash
+def test_day_of_a_photographer(shell: Callable[[str], str], tmp_path: Path) -> None:
+    told = shell("photo.sh")
+    assert "2 done, 1 failed" in told
+    clean = tmp_path / "photo_results" / "clean"
+    assert sorted(path.name for path in clean.rglob("*.*")) == ["osprey.jpg", "osprey.png"]
+    with Image.open(clean / "tuesday" / "osprey.jpg") as photo:
+        assert photo.getexif()[272] == "One"
+    page = (tmp_path / "photo_results" / "report.html").read_text(encoding="utf-8")
+    assert page.count('<figure class="compare"') == 2
+    assert "broken.png" in page
+
+
+@needs_bash
+def test_day_of_a_microscopist(shell: Callable[[str], str]) -> None:
+    told = shell("microscopy.sh")
+    assert "(4, 192, 192) uint16, axes ZYX: kept" in told
+    assert "variance" in told
+
+
+@needs_bash
+def test_day_of_a_pipeline_engineer(shell: Callable[[str], str]) -> None:
+    told = shell("pipeline.sh")
+    assert "(2, 160, 160) uint16 from the pipe" in told
+    assert "all in pipeline_results" in told
 
 
 def readme_commands() -> list[str]:

@@ -14,14 +14,16 @@ PACKAGE = Path(denoise_cli.__file__).parent
 
 # Modules that import nothing of the package but errors; everybody may import them.
 LEAVES = {"networks", "masking", "tile", "normalize", "metrics", "image", "device", "values"}
+LEAVES |= {"memory", "defects"}
 
 # layer -> the layers that it may import besides itself and errors
 ALLOWED = {
     "": {"cli", "denoiser", "image", "io"},  # __init__ and __main__
     "cli": {"denoiser", "training", "io", "checkpoints", "published", "store", "methods", "trace"}
-    | {"image", "measured", "metrics", "noise", "normalize", "streaming", "values"},
+    | {"image", "measured", "metrics", "noise", "noise_report", "normalize", "streaming", "values"},
     "trace": {"image", "io", "metrics"},
-    "denoiser": {"methods", "checkpoints", "image", "normalize", "tile", "device", "streaming"},
+    "denoiser": {"methods", "checkpoints", "image", "normalize", "tile", "device", "memory"}
+    | {"streaming"},
     "streaming": {"image", "normalize", "methods"},
     "training": LEAVES - {"tile"} | {"checkpoints", "io", "measured", "noise", "objectives"},
     "methods": {"objectives", "masking", "noise", "validation", "values"},
@@ -33,6 +35,7 @@ ALLOWED = {
     "objectives": {"masking", "noise"},
     "io": {"image"},
     "validation": set(),
+    "noise_report": {"defects"},
     "errors": set(),
     **{leaf: set() for leaf in LEAVES},
 }

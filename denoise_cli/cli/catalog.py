@@ -9,8 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..io.exif import EXIF_POINTER, Field, parse
 from . import options
+from .page import noise_facts
 from .report import Report, json_safe
+
+# What `denoise info` says of EXIF: name -> tag (EXIF 2.32) and how its value is written.
+EXIF = {
+    "make": (271, "{}"),
+    "model": (272, "{}"),
+    "lens": (42036, "{}"),
+    "time": (36867, "{}"),
+    "exposure": (33434, "{} s"),
+    "aperture": (33437, "f/{}"),
+    "sensitivity": (34855, "ISO {}"),
+    "focal_length": (37386, "{} mm"),
+}
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -42,26 +56,77 @@ def info(
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Show what a file holds: format, axes, type, range, metadata."""
+    """Show what a file holds, and what noise it has.
+
+    The noise is measured on the image alone, where it is flat: its level (and how that grows with
+    the brightness), whether it is correlated from pixel to pixel, single samples that stand out,
+    the grid of a JPEG compression, and clipping. Brightness is on 0..1. Of a stack the middle plane
+    is measured.
+    """
     from ..io import read
+    from ..noise_report import measure
+    from .figures import network_planes
 
     image = read(file)
     samples, metadata = image.samples, image.metadata
+    noise = measure(network_planes(image)[0])
     record: dict[str, Any] = {
         "input": str(file),
+        "bytes": file.stat().st_size,
         "format": metadata.format,
         "shape": list(samples.shape),
         "axes": image.axes,
         "dtype": str(samples.dtype),
         "range": [samples.min().item(), samples.max().item()],
         "orientation": metadata.orientation,
-        "icc": metadata.icc is not None,
-        "exif": metadata.exif is not None,
+        "icc": profile_name(metadata.icc) if as_json else profile_name(metadata.icc) or "no",
+        "exif": exif_summary(metadata.exif),
     }
     if as_json:
-        Report(as_json=True).data(record)
+        Report(as_json=True).data({**record, "noise": noise.record()})
         return
+    record["exif"] = ", ".join(record["exif"].values()) or "no"
     show_record(record)
+    show_record({name.lower(): text for name, text in noise_facts(noise)})
+
+
+def profile_name(icc: bytes | None) -> str | None:
+    """What an ICC profile calls itself."""
+    if icc is None:
+        return None
+    import io
+
+    from PIL import ImageCms
+
+    try:
+        return ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(icc))).strip()
+    except (ImageCms.PyCMSError, OSError):
+        return "damaged"
+
+
+def exif_summary(exif: bytes | None) -> dict[str, str]:
+    """Camera, lens, time, exposure, aperture, sensitivity and focal length, as far as given."""
+    directory = parse(exif) if exif else {}
+    pointed = directory.get(EXIF_POINTER)
+    fields = {**directory, **((pointed.children or {}) if pointed else {})}
+    found = {}
+    for name, (code, unit) in EXIF.items():
+        if code in fields and fields[code].children is None:
+            text = _exif_text(fields[code])
+            if text and name == "exposure":
+                text = f"1/{1 / float(text):.0f}" if 0 < float(text) < 0.5 else text
+            if text:
+                found[name] = unit.format(text)
+    return found
+
+
+def _exif_text(field: Field) -> str:
+    if field.kind == 2:  # ASCII
+        return field.value.split(b"\0")[0].decode("utf-8", "replace").strip()
+    number = next(iter(field.numbers()), None)
+    if isinstance(number, tuple):
+        number = number[0] / number[1] if number[1] else None
+    return "" if number is None else f"{number:.6g}"
 
 
 def show(what: RenderableType) -> None:

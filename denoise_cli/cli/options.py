@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..errors import UsageError
+from . import completion
 
 DEFAULT_METHOD = "ttt-mim"
 
-_METHOD, _SPEED, _REPORT = "Method", "Speed and memory", "Reports"
-_PICTURES = "Pictures"
+_FILES, _METHOD, _PICTURES = "Files", "Method", "Pictures"
+_SPEED, _REPORT = "Speed and memory", "Reports"
 
 Inputs = Annotated[
     list[Path],
     typer.Argument(
         metavar="INPUT...",
-        help="Images, or folders: then all images directly in them. A file that is called like a "
-        "command is given as ./train.",
+        help="Images, or folders: then all images directly in them; - is standard input. A file "
+        "that is called like a command is given as ./train.",
         show_default=False,
     ),
 ]
@@ -30,7 +32,8 @@ Output = Annotated[
         "-o",
         metavar="FILE|FOLDER",
         help="Where to write. Several inputs need a folder; it is created, and files keep their "
-        "names in it. Default: NAME_denoised.SUFFIX beside the input.",
+        "names and their places below the input folder in it. - is standard output. Default: "
+        "NAME_denoised.SUFFIX beside the input; standard output for standard input.",
         show_default=False,
     ),
 ]
@@ -44,7 +47,82 @@ Axes = Annotated[
         show_default=False,
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+Recursive = Annotated[
+    bool,
+    typer.Option(
+        "--recursive",
+        "-r",
+        help="Also images in folders below the given ones.",
+        rich_help_panel=_FILES,
+    ),
+]
+Patterns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pattern",
+        metavar="GLOB",
+        help="Of folders, only images whose name matches, such as '*.tif'; with a slash, whose "
+        "place below the folder does, such as 'day1/*'. May be given several times.",
+        show_default=False,
+        rich_help_panel=_FILES,
+    ),
+]
+SkipExisting = Annotated[
+    bool,
+    typer.Option(
+        "--skip-existing",
+        help="Leave out images whose output exists: finishes what was interrupted.",
+        rich_help_panel=_FILES,
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace outputs that exist.", rich_help_panel=_FILES),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        autocompletion=completion.formats,
+        help="Format of outputs whose name does not say it, on standard output and in folders, "
+        "such as png or tiff. Default: the input's.",
+        show_default=False,
+        rich_help_panel=_FILES,
+    ),
+]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        "--jobs",
+        "-j",
+        min=1,
+        metavar="N",
+        help="Images at a time, each in a process with a network and a share of the cores.",
+        rich_help_panel=_SPEED,
+    ),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Only the I-th of N parts of the images (I from 1 to N), for arrays of batch jobs.",
+        show_default=False,
+        rich_help_panel=_FILES,
+    ),
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        metavar="SIZE",
+        help="Main memory to stay below, such as 2GB or 1500MiB, for all --jobs together: tiles "
+        "are made as small as that needs.",
+        show_default=False,
+        rich_help_panel=_SPEED,
+    ),
+]
 
 Method = Annotated[
     str,
@@ -52,6 +130,7 @@ Method = Annotated[
         "--method",
         "-m",
         metavar="NAME",
+        autocompletion=completion.methods,
         help="How to adapt to each image; `denoise methods` lists them.",
         rich_help_panel=_METHOD,
     ),
@@ -62,6 +141,7 @@ Methods = Annotated[
         "--method",
         "-m",
         metavar="NAME",
+        autocompletion=completion.methods,
         help=f"A method to compare; may be given several times. Default: {DEFAULT_METHOD}.",
         show_default=False,
         rich_help_panel=_METHOD,
@@ -73,6 +153,7 @@ Weights = Annotated[
         "--weights",
         "-w",
         metavar="NAME|FILE",
+        autocompletion=completion.checkpoints,
         help="The checkpoint: a name from `denoise weights` or a .safetensors file. Default: the "
         "first that supports the method.",
         show_default=False,
@@ -157,6 +238,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="NAME",
+        autocompletion=completion.devices,
         help="auto, cpu, cuda, cuda:N or mps. One that is asked for and absent is an error.",
         rich_help_panel=_SPEED,
     ),
@@ -166,6 +248,7 @@ Precision = Annotated[
     typer.Option(
         "--precision",
         metavar="NAME",
+        autocompletion=completion.precisions,
         help="auto, fp32, bf16 or fp16; auto is what the device does well.",
         rich_help_panel=_SPEED,
     ),
@@ -209,6 +292,25 @@ Reference = Annotated[
         help="The clean image, to report PSNR and SSIM; for several inputs a folder with the "
         "same names.",
         show_default=False,
+        rich_help_panel=_REPORT,
+    ),
+]
+ReportFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE.html",
+        help="Write a page to look at, in one file: before and after, crops, the noise and the "
+        "adaptation of each image.",
+        show_default=False,
+        rich_help_panel=_REPORT,
+    ),
+]
+Preview = Annotated[
+    bool,
+    typer.Option(
+        "--preview",
+        help="Show a crop of each image before and after, in the terminal.",
         rich_help_panel=_REPORT,
     ),
 ]
@@ -461,3 +563,17 @@ def check_adapted_out(path: Path | None, adapt: str, inputs: int, *, overwrite: 
         raise UsageError(f"{path}: exists; give --overwrite or another name")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"{path}: there is no folder {path.parent}; make it first")
+
+
+SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+SIZES |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def parse_size(text: str | None) -> int | None:
+    """``"2GB"``, ``"1.5 GiB"``, ``"800M"`` (or a plain number) -> bytes."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]i?)?b?\s*", text.lower())
+    if match is None or not float(match[1]):
+        raise UsageError(f"--max-memory {text!r} is no size; write it like 2GB or 1500MiB")
+    return round(float(match[1]) * SIZES[match[2] or ""])

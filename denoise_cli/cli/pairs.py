@@ -45,7 +45,7 @@ def synthetic(clean: Path, specs: list[str], *, seed: int, limit: int | None) ->
     from ..noise import parse
 
     models = [(spec, parse(spec)) for spec in specs]
-    paths = spread(files.expand(clean, beside=False), limit)
+    paths = spread(files.expand(clean), limit)
     return [
         Pair(path.name, spec, _Synthetic(path, model, seed))
         for spec, model in models
@@ -55,7 +55,7 @@ def synthetic(clean: Path, specs: list[str], *, seed: int, limit: int | None) ->
 
 def real(noisy: Path, clean: Path, *, limit: int | None) -> list[Pair]:
     """The images of two folders (which may be one), paired by `match`."""
-    pairs = match(files.expand(noisy, beside=False), files.expand(clean, beside=False))
+    pairs = match(files.expand(noisy), files.expand(clean))
     return [Pair(path.name, None, _Real(path, truth)) for path, truth in spread(pairs, limit)]
 
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DenoiseError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.progress import Progress, TaskID
+
+    from .figures import Figure
 
 
 class Report:
@@ -24,31 +29,63 @@ class Report:
         Errors only; or more than a line per file.
     as_json : bool
         Print one JSON object per result on stdout.
+    debug : bool
+        Let internal errors through, with their traceback.
+
+    Attributes
+    ----------
+    failures : list of str
+        What went wrong, a line each.
+    done, skipped : int
+        Images denoised, and left out as they were done before.
+    collect : callable or None
+        Takes the figure of each image, for the page of --report.
     """
 
     def __init__(
-        self, *, quiet: bool = False, verbose: bool = False, as_json: bool = False
+        self,
+        *,
+        quiet: bool = False,
+        verbose: bool = False,
+        as_json: bool = False,
+        debug: bool = False,
     ) -> None:
-        self.quiet, self.verbose, self.as_json = quiet, verbose, as_json
-        self._failures: list[int] = []
+        self.quiet, self.verbose, self.as_json, self.debug = quiet, verbose, as_json, debug
+        self.failures: list[str] = []
+        self.done = self.skipped = 0
+        self.collect: Callable[[Figure], None] | None = None
+        self._codes: list[int] = []
+        self._started = time.perf_counter()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
+        self._files: TaskID | None = None
         self._title = ""
 
     @contextmanager
-    def catch(self) -> Iterator[None]:
-        """Say an error of one file and go on with the next."""
+    def catch(self, path: Path | None = None) -> Iterator[None]:
+        """Say an error of one file (`path`) and go on with the next."""
         try:
             yield
         except DenoiseError as error:
-            self._failures.append(error.exit_code)
-            self._print(f"denoise: {error}")
+            self.fail(str(error), error.exit_code)
+        except BrokenPipeError:  # nobody reads stdout any more
+            raise
+        except Exception as error:
+            if path is None or self.debug:
+                raise
+            self.fail(f"{path}: {internal_error(error)}", 1)
+
+    def fail(self, message: str, code: int) -> None:
+        """Note and say that a file failed, with the exit code of such an error."""
+        self._codes.append(code)
+        self.failures.append(message)
+        self._print(f"denoise: {message}")
 
     def exit_code(self, inputs: int) -> int:
         """0 when nothing failed; the error's own code for a sole input; otherwise 1."""
-        if not self._failures:
+        if not self._codes:
             return 0
-        return self._failures[0] if inputs == 1 else 1
+        return self._codes[0] if inputs == 1 else 1
 
     def line(self, text: str) -> None:
         """A message, unless quiet."""
@@ -60,9 +97,19 @@ class Report:
         if self.as_json:
             print(json.dumps(json_safe(record), allow_nan=False), flush=True)
 
+    def summary(self) -> None:
+        """How many images were done, skipped and failed, and the failed ones once more."""
+        counts = [f"{self.done} done"]
+        counts += [f"{self.skipped} skipped"] if self.skipped else []
+        counts += [f"{len(self.failures)} failed"] if self.failures else []
+        took = duration(time.perf_counter() - self._started)
+        self.line(f"{', '.join(counts)} in {took}{':' if self.failures else ''}")
+        for message in sorted(self.failures):
+            self.line(f"  {message}")
+
     @contextmanager
-    def progress(self, *, percent: bool = False) -> Iterator[None]:
-        """Show a progress bar inside, where stderr is a terminal."""
+    def progress(self, *, percent: bool = False, files: int = 1) -> Iterator[None]:
+        """Show a progress bar inside, where stderr is a terminal; for several files another."""
         shared = self.as_json and sys.stdout.isatty()  # a bar would cut the JSON lines
         if self.quiet or shared or not sys.stderr.isatty():
             yield
@@ -71,16 +118,24 @@ class Report:
         from rich.console import Console
 
         done = progress.TaskProgressColumn() if percent else progress.MofNCompleteColumn()
-        columns = ("{task.description}", progress.BarColumn(), done, progress.TimeElapsedColumn())
+        columns: list[str | progress.ProgressColumn]
+        columns = ["{task.description}", progress.BarColumn(), done, progress.TimeElapsedColumn()]
+        if files > 1:
+            columns += ["left", progress.TimeRemainingColumn(elapsed_when_finished=True)]
         console = Console(stderr=True)
         with progress.Progress(
-            *columns, console=console, transient=True, redirect_stdout=False
+            *columns,
+            console=console,
+            transient=True,
+            redirect_stdout=False,
+            speed_estimate_period=600,  # seconds: files are slow and unlike each other
         ) as bar:
             self._bar = bar
+            self._files = bar.add_task("files", total=files) if files > 1 else None
             try:
                 yield
             finally:
-                self._bar = self._task = None
+                self._bar = self._task = self._files = None
 
     def start(self, title: str) -> None:
         """Begin the bar of one file."""
@@ -96,11 +151,54 @@ class Report:
             text = _escape(f"{self._title}: {phase}")
             self._bar.update(self._task, description=text, completed=done, total=total)
 
+    def advance(self) -> None:
+        """Move the bar of the files by one."""
+        if self._bar is not None and self._files is not None:
+            self._bar.advance(self._files)
+
+    def draw(self, what: RenderableType) -> None:
+        """Show something that rich can draw on the terminal, unless quiet."""
+        if self.quiet:
+            return
+        if self._bar is not None:
+            self._bar.console.print(what)
+            return
+        from rich.console import Console
+
+        Console(stderr=True).print(what)
+
+    def raw(self, codes: str) -> None:
+        """Write escape codes as they are, with no bar in their way."""
+        if self.quiet:
+            return
+        if self._bar is not None:
+            self._bar.stop()
+        sys.stderr.write(codes)
+        sys.stderr.flush()
+        if self._bar is not None:
+            self._bar.start()
+
     def _print(self, text: str) -> None:
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             print(text, file=sys.stderr, flush=True)
+
+
+def internal_error(error: BaseException) -> str:
+    """One line for an error that is the program's own fault."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"internal error: {reason}; run with --debug for the traceback"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: ``4.2 s``, ``3 min 12 s``, ``2 h 5 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def json_safe(value: Any) -> Any:

@@ -6,7 +6,6 @@ A format is a module of this folder (see `Format`) listed in `FORMATS`.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import stat
 import struct
@@ -22,6 +21,7 @@ import numpy as np
 from ..errors import UnreadableImage, UnwritableOutput, UsageError
 from ..image import Array, Image, Stack
 from . import avif, bmp, dicom, exr, gif, heif, jpeg, ome_zarr, png, pnm, tiff, webp
+from .temporary import beside
 
 
 class Format(Protocol):
@@ -223,7 +223,7 @@ def write(path: str | os.PathLike[str], image: Image | Stack, *, overwrite: bool
     stack = Stack.of(image) if isinstance(image, Image) else image
     format_ = next(f for f in FORMATS if path.suffix.lower() in f.SUFFIXES)
     target = Path(os.path.realpath(path))  # a link stays a link
-    temporary = target.with_name(f".{secrets.token_hex(8)}.part{path.suffix}")
+    temporary = beside(target)
     try:
         # Made by hand for its permissions: tempfile's are private, these obey the umask.
         if not is_folder(path):

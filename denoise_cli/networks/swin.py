@@ -37,6 +37,7 @@ class MaskedSwin(nn.Module):
             "mlp_ratio": mlp_ratio,
         }
         self.multiple_of = self.minimum = window
+        self.tile_bytes = 7200  # a pixel; see `denoise_cli.memory`
         self.depths, self.layers = list(depths), sum(depths)
         self.embedding = nn.Conv2d(channels, width, 1)
         self.first_norm = nn.LayerNorm(width)
