@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import checkpoints, device as devices, methods
 from .errors import CheckpointError, UsageError
-from .image import default_axes, to_planes
+from .image import View, default_axes, to_planes
 from .methods.base import Adaptation, Predictor
 from .normalize import Scale
 from .tile import padded, tiled
@@ -162,10 +162,19 @@ class Denoiser:
         samples: np.ndarray,
         axes: str | None = None,
         *,
+        view: View | None = None,
         progress: Progress | None = None,
         trace: TraceSink | None = None,
     ) -> Result:
-        """Denoise `samples` and say how; see `__call__`."""
+        """Denoise `samples` and say how; see `__call__`.
+
+        With `view`, as `read` gives it in the metadata of a camera raw file, what it shows of
+        the samples is denoised, and the result brought back to them.
+        """
+        if view is not None:
+            seen, seen_axes = view.forward(samples)
+            result = self.run(seen, seen_axes, progress=progress, trace=trace)
+            return replace(result, samples=view.inverse(samples, result.samples))
         started = time.perf_counter()
         planes, from_planes = to_planes(samples, axes or default_axes(samples))
         if planes.dtype.kind == "f" and not np.isfinite(planes).all():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,16 @@ import numpy.typing as npt
 from .errors import UsageError
 
 Array = npt.NDArray[Any]
+
+
+class View(Protocol):
+    """How stored samples that are no picture, such as the mosaic of a sensor, become one."""
+
+    def forward(self, samples: Array) -> tuple[Array, str]:
+        """Stored samples -> float samples and their axes, which are denoised in their place."""
+
+    def inverse(self, samples: Array, denoised: Array) -> Array:
+        """Denoised ones -> samples of the shape and dtype of the stored `samples`."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,8 @@ class Metadata:
         EXIF orientation 1..8. The samples are in stored order: it is not applied to them.
     format : str
         Name of the format the picture came from ("png", "jpeg", "tiff"), or "".
+    view : View or None
+        What is denoised instead of the samples themselves, and the way back.
     native : Mapping
         Private to the format module named by `format`, such as PNG chunks or TIFF tags; only
         the key "dpi" (horizontal and vertical pixels per inch) is read by other formats.
@@ -37,6 +49,7 @@ class Metadata:
     exif: bytes | None = None
     orientation: int = 1
     format: str = ""
+    view: View | None = None
     native: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 

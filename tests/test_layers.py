@@ -13,7 +13,7 @@ import denoise_cli
 PACKAGE = Path(denoise_cli.__file__).parent
 
 # Modules that import nothing of the package but errors; everybody may import them.
-LEAVES = {"networks", "noise", "masking", "tile", "normalize", "metrics", "image", "device"}
+LEAVES = {"networks", "noise", "masking", "tile", "normalize", "metrics", "image", "device", "mosaic"}
 
 # layer -> the layers that it may import besides itself and errors
 ALLOWED = {
@@ -28,12 +28,12 @@ ALLOWED = {
     "published": {"networks", "store"},
     "store": set(),
     "objectives": {"masking", "noise"},
-    "io": {"image"},
+    "io": {"image", "mosaic"},
     "validation": set(),
     "errors": set(),
     **{leaf: set() for leaf in LEAVES},
 }
-TORCH_FREE = {"io", "image", "metrics", "errors", "trace", "store"}
+TORCH_FREE = {"io", "image", "mosaic", "metrics", "errors", "trace", "store"}
 
 
 def layer_of(path: Path) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UnreadableImage, UnwritableOutput, UsageError
-from ..io import SUFFIXES
+from ..io import SUFFIXES, output_suffix
 
 MARK = "_denoised"
 
@@ -129,8 +129,8 @@ def _output_folder(output: str | None, several: bool) -> Path | None:
 
 def _output(path: Path, output: str | None, folder: Path | None) -> Path:
     if folder is not None:
-        return folder / path.name
-    return Path(output) if output else path.with_name(f"{path.stem}{MARK}{path.suffix}")
+        return folder / path.with_suffix(output_suffix(path)).name
+    return Path(output) if output else path.with_name(f"{path.stem}{MARK}{output_suffix(path)}")
 
 
 def _refuse_collisions(paths: Sequence[Path], outputs: Sequence[Path]) -> None:

@@ -105,7 +105,8 @@ def _denoise_file(job: files.Job, denoiser: Denoiser, report: Report, *, overwri
     files.check_suffix(job.output)
     clean = read_reference(job.reference, noisy) if job.reference else None
     trace = _start_trace(job.trace, noisy, clean) if job.trace else None
-    result = denoiser.run(noisy.samples, noisy.axes, progress=report.step, trace=trace)
+    view = noisy.metadata.view
+    result = denoiser.run(noisy.samples, noisy.axes, view=view, progress=report.step, trace=trace)
     denoised = replace(noisy, samples=result.samples)
     files.make_folder(job.output.parent)
     write(job.output, denoised, overwrite=overwrite)
@@ -126,6 +127,10 @@ def _start_trace(folder: Path, noisy: Image, clean: np.ndarray | None) -> Trace:
     from ..trace import Trace
     from .score import network_scale, pictures
 
+    view = noisy.metadata.view
+    if view is not None:  # a clean picture is not seen the same way
+        samples, axes = view.forward(noisy.samples)
+        noisy, clean = replace(noisy, samples=samples, axes=axes), None
     scale = network_scale(noisy)
     reference = None if clean is None else scale(clean[0])
     trace = Trace(folder, reference=reference, orientation=noisy.metadata.orientation)

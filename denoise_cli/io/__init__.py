@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import UnreadableImage, UnwritableOutput, UsageError
 from ..image import Array, Image, check_axes
-from . import jpeg, png, tiff
+from . import dng, jpeg, png, raw, tiff
 
 
 class Format(Protocol):
@@ -40,9 +40,10 @@ class Format(Protocol):
         """Write to a path that may be overwritten."""
 
 
-FORMATS: tuple[Format, ...] = (png, jpeg, tiff)
+FORMATS: tuple[Format, ...] = (png, jpeg, tiff, dng)
 
-SUFFIXES: frozenset[str] = frozenset().union(*(format_.SUFFIXES for format_ in FORMATS))
+WRITTEN: frozenset[str] = frozenset().union(*(format_.SUFFIXES for format_ in FORMATS))
+SUFFIXES: frozenset[str] = WRITTEN | raw.SUFFIXES
 
 HEADER_BYTES = 132
 
@@ -55,7 +56,6 @@ FOREIGN = (
     (4, b"ftypavif", "an AVIF"),
     (4, b"ftyphei", "an HEIC"),
     (4, b"ftypmif1", "an HEIC"),
-    (4, b"ftypcrx", "a CR3 raw"),
     (0, b"\xff\x0a", "a JPEG XL"),
     (4, b"JXL ", "a JPEG XL"),
     (4, b"jP  ", "a JPEG 2000"),
@@ -63,7 +63,6 @@ FOREIGN = (
     (0, b"8BPS", "a Photoshop"),
     (0, b"%PDF", "a PDF"),
     (0, b"SIMPLE  =", "a FITS"),
-    (0, b"FUJIFILMCCD-RAW", "a RAF raw"),
     (0, b"\x89HDF", "an HDF5"),
     (0, b"PK\x03\x04", "a ZIP"),
 )
@@ -90,7 +89,7 @@ def read(path: str | os.PathLike[str]) -> Image:
     Parameters
     ----------
     path : path-like
-        A PNG, JPEG or TIFF file.
+        A PNG, JPEG, TIFF or camera raw file.
 
     Returns
     -------
@@ -149,6 +148,8 @@ def write(path: str | os.PathLike[str], image: Image, *, overwrite: bool = False
     check_output(path, overwrite=overwrite)
     check_axes(image.samples, image.axes)
     format_ = next(f for f in FORMATS if path.suffix.lower() in f.SUFFIXES)
+    if format_ is not dng:
+        image = dng.develop(image, bits=8 if format_ is jpeg else 16)
     target = Path(os.path.realpath(path))  # a link stays a link
     temporary = target.with_name(f".{secrets.token_hex(8)}.part{path.suffix}")
     try:
@@ -173,6 +174,11 @@ def write(path: str | os.PathLike[str], image: Image, *, overwrite: bool = False
         temporary.unlink(missing_ok=True)
 
 
+def output_suffix(path: Path) -> str:
+    """The suffix of what is written for an input of this name if nothing else is said."""
+    return ".dng" if path.suffix.lower() in raw.SUFFIXES else path.suffix
+
+
 def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Raise what `write` would raise for `path`, whatever the picture: to be asked before work.
 
@@ -184,9 +190,11 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
         Its folder is missing or not writable, or `path` is no regular file.
     """
     path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() in raw.SUFFIXES:
+        raise UsageError(f"{path}: {raw.READ_ONLY}; give another -o")
+    if path.suffix.lower() not in WRITTEN:
         raise UsageError(
-            f"{path}: unknown suffix {path.suffix!r}; use one of {', '.join(sorted(SUFFIXES))}"
+            f"{path}: unknown suffix {path.suffix!r}; use one of {', '.join(sorted(WRITTEN))}"
         )
     target = Path(os.path.realpath(path))
     try:
@@ -225,6 +233,8 @@ def _format_of(path: Path) -> Format:
         ) from error
     if not header:
         raise UnreadableImage(f"{path}: the file is empty (0 bytes); copy or export it again")
+    if raw.matches(header) or raw.claims(path, header):
+        return dng  # reads every camera raw file
     for format_ in FORMATS:
         if format_.matches(header):
             return format_
