@@ -173,8 +173,8 @@ class Denoiser:
         """
         if view is not None:
             seen, seen_axes = view.forward(samples)
-            result = self.run(seen, seen_axes, progress=progress, trace=trace)
-            return replace(result, samples=view.inverse(samples, result.samples))
+            found = self.run(seen, seen_axes, progress=progress, trace=trace)
+            return replace(found, samples=view.inverse(samples, found.samples))
         started = time.perf_counter()
         planes, from_planes = to_planes(samples, axes or default_axes(samples))
         if planes.dtype.kind == "f" and not np.isfinite(planes).all():

@@ -14,9 +14,10 @@ Array = npt.NDArray[Any]
 
 ROWS = 512  # processed at a time; a multiple of every pattern's height is taken
 
-# Of the Gaussian over which the color of the surroundings is taken, in pixels. Chosen by PSNR:
-# wider ones take less noise over from the surroundings, but leave the mosaic at edges of color.
-CHROMA_SIGMA = 2.0
+# The color of the surroundings is taken over a Gaussian of so many pixels, times the deviation of
+# the noise on 0..1, within the limits. Chosen by PSNR: a wide one takes less noise over from the
+# surroundings, but leaves the mosaic at edges of color.
+CHROMA_SIGMA, CHROMA_LIMITS = 70.0, (2.0, 4.0)
 
 # What rounding to integers alone does to a sample, as a variance.
 ROUNDING = 1 / 12
@@ -109,7 +110,7 @@ class Mosaic:
         """
         noise = self.noise_of(samples)
         values = self._stabilized(samples, noise)
-        values -= self._chroma(values)
+        values -= self._chroma(values, noise)
         return values, "YX"
 
     def inverse(self, samples: Array, denoised: Array) -> Array:
@@ -121,7 +122,7 @@ class Mosaic:
         noise = self.noise_of(samples)
         top = self._top(noise)
         values = self._stabilized(samples, noise)
-        values = self._chroma(values) + denoised
+        values = self._chroma(values, noise) + denoised
         unbias = self._removed(samples, values, noise)
         result = samples.copy()
         visible = self._visible(result)
@@ -144,12 +145,14 @@ class Mosaic:
             values[rows] = noise.stabilize(self._linear(samples, rows)) / self._top(noise)
         return values
 
-    def _chroma(self, values: Array) -> Array:
+    def _chroma(self, values: Array, noise: Noise) -> Array:
         """How much brighter or darker than gray the surroundings are in the color of a sample."""
         from scipy.ndimage import gaussian_filter
 
+        sigma = float(np.clip(CHROMA_SIGMA / self._top(noise), *CHROMA_LIMITS))
+
         def smooth(picture: Array) -> Array:
-            return gaussian_filter(picture, CHROMA_SIGMA, mode="reflect", truncate=3)
+            return gaussian_filter(picture, sigma, mode="reflect", truncate=3)
 
         gray, own = np.zeros_like(values), np.zeros_like(values)
         for color in np.unique(self.colors):
@@ -209,7 +212,7 @@ def estimate(samples: Array, black: Array, white: float) -> Noise:
     rows, columns = black.shape
     for y, x in np.ndindex(rows, columns):
         plane = samples[y::rows, x::columns]
-        mean, variance = _block_statistics(plane, black[y, x])
+        mean, variance = _block_statistics(plane, float(black[y, x]))
         good = mean < 0.9 * (white - black[y, x])
         means.append(mean[good])
         variances.append(variance[good])

@@ -175,8 +175,6 @@ def _tags(raw: Any, directories: list[dict[int, Field]]) -> dict[int, Field]:
         tags = {code: tag for code, tag in first.items() if code in FIRST}
         tags |= _calibration(raw)
     tags[exif_.EXIF_POINTER] = Field(exif_.LONG, children=_exif(raw, first))
-    text = field(ASCII, f"Noise of the mosaic reduced by denoise {__version__}")
-    tags[HISTORY] = text
     tags.setdefault(SOFTWARE, field(ASCII, f"denoise {__version__}"))
     tags.setdefault(DNG_VERSION, field(BYTE, 1, 4, 0, 0))
     tags.setdefault(50707, field(BYTE, 1, 1, 0, 0))
@@ -222,6 +220,7 @@ def _exif(raw: Any, first: Mapping[int, Field]) -> dict[int, Field]:
     if other.timestamp.year > 1970 and 36867 not in found:
         found[36867] = field(ASCII, f"{other.timestamp:%Y:%m:%d %H:%M:%S}")
     found.setdefault(36864, Field(7, b"0231"))
+    found[HISTORY] = field(ASCII, f"Noise of the mosaic reduced by denoise {__version__}")
     return {code: tag for code, tag in found.items() if code != MAKER_NOTE}
 
 
