@@ -125,9 +125,11 @@ def call(*args):
     return exit_.value.code
 
 
-def rendered(path, **options):
+def rendered(path):
     with rawpy.imread(str(path)) as raw:
-        return raw.postprocess(use_camera_wb=True, no_auto_bright=True, output_bps=16, **options)
+        return raw.postprocess(
+            use_camera_wb=True, no_auto_bright=True, output_bps=16, adjust_maximum_thr=0.0
+        )
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)

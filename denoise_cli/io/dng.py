@@ -57,7 +57,10 @@ def develop(image: Image, *, bits: int) -> Image:
         return image
     file = io.BytesIO(b"".join(encoded(image.samples, sensor)))
     with rawpy.imread(file) as developed:
-        samples = developed.postprocess(use_camera_wb=True, output_bps=bits, no_auto_bright=True)
+        # Brightness must not depend on the brightest sample, which noise makes.
+        samples = developed.postprocess(
+            use_camera_wb=True, output_bps=bits, no_auto_bright=True, adjust_maximum_thr=0.0
+        )
     exif = exif_.parse(image.metadata.exif or b"")
     if exif:
         exif[exif_.ORIENTATION] = field(SHORT, 1)
