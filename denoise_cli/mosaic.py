@@ -137,7 +137,7 @@ class Mosaic:
         return result
 
     def _keep_means(self, before: Array, after: Array) -> None:
-        """Give `after` the mean of each color of `before`: a network shifts dark colors a little."""
+        """Give `after` the mean of each color of `before`: networks shift dark colors a little."""
         colors, black = np.array(self.colors), np.array(self.black)
         rows, columns = colors.shape
         for color in np.unique(colors):
