@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import checkpoints, device as devices, memory, methods, streaming
 from .errors import CheckpointError, NotEnoughMemory, UsageError
-from .image import Image, Stack, default_axes
+from .image import Image, Metadata, Stack, View, default_axes
 from .methods.base import Adaptation, Predictor
 from .tile import padded, tiled
 
@@ -179,11 +179,16 @@ class Denoiser:
         samples: np.ndarray,
         axes: str | None = None,
         *,
+        view: View | None = None,
         progress: Progress | None = None,
         trace: TraceSink | None = None,
     ) -> Result:
-        """Denoise `samples` and say how; see `__call__`."""
-        stack = Stack.of(Image(samples, axes or default_axes(samples)))
+        """Denoise `samples` and say how; see `__call__`.
+
+        With `view`, as `read` gives it in the metadata of a camera raw file, what it shows of
+        the samples is denoised, and the result brought back to them.
+        """
+        stack = Stack.of(Image(samples, axes or default_axes(samples), Metadata(view=view)))
         found: list[np.ndarray] = []
         outcome = self.stream(
             stack,
@@ -227,6 +232,18 @@ class Denoiser:
         """
         if adapt not in ADAPT:
             raise UsageError(f"adapt must be {' or '.join(ADAPT)}, not {adapt!r}")
+        mosaic = stack.metadata.view
+        if mosaic is not None:
+            image = stack.read()
+
+            def bring_back(denoised: Stack) -> None:
+                samples = mosaic.inverse(image.samples, denoised.read().samples)
+                use(Stack.of(replace(image, samples=samples)))
+
+            seen = Stack.of(Image(*mosaic.forward(image.samples)))
+            return self.stream(
+                seen, bring_back, adapt=adapt, adapted=adapted, progress=progress, trace=trace
+            )
         view = stack.with_axes(axes) if axes else stack
         # What some methods make is a prediction of the picture that they adapted to, no network.
         once = adapt == "stack" and not getattr(self.method_options, "per_picture", False)

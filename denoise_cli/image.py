@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,16 @@ import numpy.typing as npt
 from .errors import UsageError
 
 Array = npt.NDArray[Any]
+
+
+class View(Protocol):
+    """How stored samples that are no picture, such as the mosaic of a sensor, become one."""
+
+    def forward(self, samples: Array) -> tuple[Array, str]:
+        """Stored samples -> float samples and their axes, which are denoised in their place."""
+
+    def inverse(self, samples: Array, denoised: Array) -> Array:
+        """Denoised ones -> samples of the shape and dtype of the stored `samples`."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,8 @@ class Metadata:
         EXIF orientation 1..8. The samples are in stored order: it is not applied to them.
     format : str
         Name of the format the picture came from ("png", "jpeg", "tiff"), or "".
+    view : View or None
+        What is denoised instead of the samples themselves, and the way back.
     native : Mapping
         Private to the format module named by `format`, such as PNG chunks or TIFF tags; other
         formats read only the keys "dpi" (horizontal and vertical pixels per inch) and
@@ -39,6 +51,7 @@ class Metadata:
     exif: bytes | None = None
     orientation: int = 1
     format: str = ""
+    view: View | None = None
     native: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 

@@ -14,7 +14,7 @@ PACKAGE = Path(denoise_cli.__file__).parent
 
 # Modules that import nothing of the package but errors; everybody may import them.
 LEAVES = {"networks", "masking", "tile", "normalize", "metrics", "image", "device", "values"}
-LEAVES |= {"memory", "defects"}
+LEAVES |= {"memory", "defects", "mosaic"}
 
 # layer -> the layers that it may import besides itself and errors
 ALLOWED = {
@@ -33,13 +33,13 @@ ALLOWED = {
     "noise": {"measured"},
     "measured": {"io", "image", "normalize"},
     "objectives": {"masking", "noise"},
-    "io": {"image"},
+    "io": {"image", "mosaic"},
     "validation": set(),
     "noise_report": {"defects"},
     "errors": set(),
     **{leaf: set() for leaf in LEAVES},
 }
-TORCH_FREE = {"io", "image", "metrics", "errors", "trace", "store"}
+TORCH_FREE = {"io", "image", "mosaic", "metrics", "errors", "trace", "store"}
 
 
 def layer_of(path: Path) -> str:

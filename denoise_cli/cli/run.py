@@ -339,9 +339,14 @@ class _Middle:
 
 def _start_trace(folder: Path, noisy: Stack, clean: np.ndarray | None) -> Trace:
     """A trace of the first plane, on the scale that the network sees it on."""
+    from ..image import Image, Stack
     from ..trace import Trace
     from .score import network_scale, pictures
 
+    view = noisy.metadata.view
+    if view is not None:  # a clean picture is not seen the same way
+        samples, axes = view.forward(noisy.read().samples)
+        noisy, clean = Stack.of(Image(samples, axes, noisy.metadata)), None
     scale = network_scale(noisy)
     reference = None if clean is None else scale(clean[0])
     trace = Trace(folder, reference=reference, orientation=noisy.metadata.orientation)

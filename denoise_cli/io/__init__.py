@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import UnreadableImage, UnwritableOutput, UsageError
 from ..image import Array, Image, Stack
-from . import avif, bmp, dicom, exr, gif, heif, jpeg, ome_zarr, png, pnm, tiff, webp
+from . import avif, bmp, dicom, dng, exr, gif, heif, jpeg, ome_zarr, png, pnm, raw, tiff, webp
 from .temporary import beside
 
 
@@ -76,6 +76,8 @@ FORMATS: tuple[AnyFormat, ...] = (
     png,
     jpeg,
     dicom,
+    dng,
+    raw,
     tiff,
     webp,
     avif,
@@ -97,14 +99,12 @@ HEADER_BYTES = 132
 
 # Known by sight but not read: (offset, magic bytes, name).
 FOREIGN = (
-    (4, b"ftypcrx", "a CR3 raw"),
     (0, b"\xff\x0a", "a JPEG XL"),
     (4, b"JXL ", "a JPEG XL"),
     (4, b"jP  ", "a JPEG 2000"),
     (0, b"8BPS", "a Photoshop"),
     (0, b"%PDF", "a PDF"),
     (0, b"SIMPLE  =", "a FITS"),
-    (0, b"FUJIFILMCCD-RAW", "a RAF raw"),
     (0, b"\x89HDF", "an HDF5"),
     (0, b"PK\x03\x04", "a ZIP"),
 )
@@ -222,6 +222,8 @@ def write(path: str | os.PathLike[str], image: Image | Stack, *, overwrite: bool
     check_output(path, overwrite=overwrite)
     stack = Stack.of(image) if isinstance(image, Image) else image
     format_ = next(f for f in FORMATS if path.suffix.lower() in f.SUFFIXES)
+    if stack.metadata.view is not None and format_ is not dng:
+        stack = Stack.of(dng.develop(stack.read(), bits=8 if format_ is jpeg else 16))
     target = Path(os.path.realpath(path))  # a link stays a link
     temporary = beside(target)
     try:
@@ -258,6 +260,11 @@ def write(path: str | os.PathLike[str], image: Image | Stack, *, overwrite: bool
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def output_suffix(path: Path) -> str:
+    """The suffix of what is written for an input of this name if nothing else is said."""
+    return ".dng" if path.suffix.lower() in raw.SUFFIXES else path.suffix
 
 
 def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -338,6 +345,8 @@ def _format_of(path: Path) -> AnyFormat:
         ) from error
     if not header:
         raise UnreadableImage(f"{path}: the file is empty (0 bytes); copy or export it again")
+    if raw.matches(header) or raw.claims(path, header):
+        return dng  # reads every camera raw file
     for format_ in FORMATS:
         if format_.matches(header):
             return format_

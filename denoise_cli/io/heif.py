@@ -54,7 +54,7 @@ def _metadata(info: dict[str, Any]) -> Metadata:
     native = {key: info[key] for key in sorted(KEPT) if info.get(key)}
     if info.get("xmp"):
         native["xmp"] = info["xmp"]
-    return Metadata(info.get("icc_profile") or None, exif or None, 1, "heif", native)
+    return Metadata(info.get("icc_profile") or None, exif or None, 1, "heif", native=native)
 
 
 def write(path: Path, image: Image) -> None:

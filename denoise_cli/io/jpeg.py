@@ -94,6 +94,11 @@ def write(path: Path, image: Image) -> None:
         file.write(memoryview(bare)[body:])
 
 
+def exif_of(encoded: bytes) -> bytes | None:
+    """The EXIF of an encoded JPEG, without decoding it."""
+    return _metadata(encoded, []).exif
+
+
 def _segments(encoded: bytes) -> Iterator[Segment]:
     """Split a file into the segments before its first scan."""
     offset = 2
