@@ -6,7 +6,9 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+HIDDEN_VALUE = -0.1  # of a hidden pixel on the scale of 0..1, in masked image training
 
 
 def patch_mask(
@@ -32,3 +34,39 @@ def patch_mask(
     hidden = math.ceil(round(mask_ratio * cells, 6))
     mask = (order >= hidden).to(torch.float32).reshape(count, 1, rows, columns)
     return F.interpolate(mask, scale_factor=patch, mode="nearest")[..., : size[0], : size[1]]
+
+
+def pixel_mask(
+    count: int,
+    size: tuple[int, int],
+    mask_ratio: float | Tensor,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Hide each pixel by itself with the probability `mask_ratio`, a number or one a mask.
+
+    Unlike `patch_mask` it does not hide an exact number (the scheme of masked image training, Chen
+    et al., CVPR 2023).
+
+    Returns
+    -------
+    Tensor (count, 1, Y, X), float, on the generator's device.
+    """
+    device = generator.device if generator is not None else None
+    ratio = torch.as_tensor(mask_ratio, device=device).reshape(-1, 1, 1, 1)
+    return (torch.rand(count, 1, *size, generator=generator, device=device) >= ratio).float()
+
+
+def masked_pass(
+    network: nn.Module, pictures: Tensor, mask_ratio: float, generator: torch.Generator
+) -> Tensor:
+    """One pass of a network trained on masked pictures, with a random mask.
+
+    A network with attention masks has tokens hidden from its attention and sees all pixels, as in
+    masked image training; any other sees `pictures` (N, C, Y, X) with pixels hidden.
+    """
+    draw = getattr(network, "draw_visible", None)
+    if draw is not None:
+        return network(pictures, draw(pictures, mask_ratio, generator))
+    size = (pictures.shape[-2], pictures.shape[-1])
+    mask = pixel_mask(len(pictures), size, mask_ratio, generator)
+    return network(torch.where(mask > 0, pictures, HIDDEN_VALUE))

@@ -12,6 +12,8 @@ from ..errors import UsageError
 # name -> "module:Class"
 METHODS = {
     "ttt-mim": "ttt_mim:TTTMIM",
+    "meta-transfer": "meta_transfer:MetaTransfer",
+    "masked": "masked:Masked",
     "none": "base:Plain",
 }
 
