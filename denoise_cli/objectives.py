@@ -24,7 +24,7 @@ def weighted_l1(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     The auxiliary loss of meta-transfer learning (Gunawan et al., 2022); `weight` is the output of
     its mask network.
     """
-    return ((prediction.float() - target).abs() * weight).mean()
+    return ((prediction - target).abs() * weight).mean()
 
 
 def adapt_heads(

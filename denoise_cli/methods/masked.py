@@ -24,7 +24,7 @@ class Masked:
     """
 
     passes: int = option(8, "passes that are averaged; 1 is fast")
-    mask_ratio: float = option(0.7, "share of the pixels (Swin: tokens of the attention) hidden")
+    mask_ratio: float = option(0.65, "share of the pixels (Swin: tokens of the attention) hidden")
 
     def __post_init__(self) -> None:
         require(self.passes >= 1, f"passes must be 1 or more, not {self.passes}")

@@ -1,8 +1,7 @@
-"""Meta-transfer: a few plain gradient steps of the heads of a network that learned to be adapted."""
+"""Meta-transfer: a few gradient steps of the heads of a network that learned to be adapted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,8 +21,8 @@ class MetaTransfer:
     2022, algorithm 3: plain gradient steps on the auxiliary loss, weighted by the mask network; the
     result is that of the weights after the last step. The body does not change: its features are
     computed once, serve all steps and, if the picture is not larger than `crop`, the prediction as
-    well. The authors' code uses Adam, leaves one layer of the primary head as it was, makes the mask
-    binary and gives the result from before the last step.
+    well. The authors' code uses Adam, leaves one layer of the primary head as it was, makes the
+    mask binary and gives the result from before the last step.
     """
 
     steps: int = option(5, "gradient steps")

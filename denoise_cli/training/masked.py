@@ -27,7 +27,7 @@ class MaskedImageTraining:
     """
 
     network: str = "dilated-unet"
-    supports: tuple[str, ...] = ("none", "masked")
+    supports: tuple[str, ...] = ("masked",)
     noise: str | None = "gaussian:15"
     mask: str = "0.75-0.85"
     attention_mask: float = 0.75

@@ -84,11 +84,11 @@ class MetaTransfer:
         stepped = {name: value - self.inner_lr * gradients[name] for name, value in start.items()}
         denoised, _ = functional_call(restoration, stepped, (noisy,))
         edges = sum((_edges(mask, dim) - _edges(noisy, dim)).abs().mean() for dim in (-2, -1))
-        return (denoised.float() - clean).abs().mean() + self.edges * edges
+        return (denoised - clean).abs().mean() + self.edges * edges
 
     def _transfer(self, network: MultiTask, noisy: Tensor, clean: Tensor) -> Tensor:
         """Algorithm 2: the primary loss after the heads' steps, averaged over the pictures."""
-        return (self._adapted(network, noisy).float() - clean).abs().mean()
+        return (self._adapted(network, noisy) - clean).abs().mean()
 
     def _adapted(self, network: MultiTask, noisy: Tensor) -> Tensor:
         """Each picture denoised by heads that have taken their steps on it."""
@@ -109,8 +109,8 @@ def _both_tasks(
     pictures: tuple[Tensor, Tensor], noisy: Tensor, clean: Tensor, mask: Tensor
 ) -> Tensor:
     denoised, rebuilt = pictures
-    return (denoised.float() - clean).abs().mean() + weighted_l1(rebuilt, noisy, mask)
+    return (denoised - clean).abs().mean() + weighted_l1(rebuilt, noisy, mask)
 
 
 def _edges(pictures: Tensor, dim: int) -> Tensor:
-    return pictures.float().diff(dim=dim).abs()
+    return pictures.diff(dim=dim).abs()
