@@ -90,11 +90,11 @@ def test_a_bad_mask_is_named(mask: str) -> None:
 def test_it_learns_to_fill_in(photos: Path, tmp_path: Path) -> None:  # noqa: F811
     seen: list[Progress] = []
     out = train(
-        "masked", data=photos, out=tmp_path / "n.safetensors", noise="gaussian:15", steps=100,
+        "masked", data=photos, out=tmp_path / "n.safetensors", noise="gaussian:15", steps=60,
         config={"channels": 3}, patch=32, batch=2, device="cpu", precision="fp32",
         progress=seen.append,
     )  # fmt: skip
-    assert seen[-1].loss < 0.7 * seen[0].loss
+    assert seen[-1].loss < 0.8 * seen[0].loss
     clean = np.moveaxis(scene(64)[0].numpy(), 0, -1)
     noisy = clean + np.random.default_rng(0).normal(0, 60 / 255, clean.shape).astype(np.float32)
     denoised = Denoiser("masked", weights=str(out))(noisy)

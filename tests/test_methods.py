@@ -1,4 +1,4 @@
-"""What is particular to TTT-MIM, and how options are read; see test_method_contract for the rest."""
+"""What is particular to TTT-MIM, and how options are read."""
 
 from __future__ import annotations
 
