@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..networks.multitask import MultiTask
 from ..objectives import Parameters, adapt_heads, weighted_l1
 from .base import Adaptation, Observer, option, random_crop, require
 
@@ -38,29 +38,21 @@ class MetaTransfer:
         self, network: nn.Module, noisy: Tensor, *, generator: torch.Generator, observer: Observer
     ) -> Adaptation:
         """Adapt copies of the heads to `noisy` (N, C, Y, X), normalized."""
-        require(
-            isinstance(network, MultiTask),
-            "meta-transfer takes weights of the network multitask only",
-        )
-        assert isinstance(network, MultiTask)
+        trained: Any = network
         crop = random_crop(noisy, self.crop, generator)  # all of a small picture
-        if min(crop.shape[-2:]) < network.minimum:
+        if min(crop.shape[-2:]) < trained.minimum:
             observer.step(0, network, None)
             return Adaptation(network, warning="too small to adapt to; the network alone was used")
-        restoration = network.restoration
+        restoration = trained.restoration
         with torch.no_grad():
-            features, mask = restoration.body(crop), network.mask_network(crop)
-        parameters: Parameters = {k: p.detach() for k, p in restoration.heads.named_parameters()}
-        for step in range(self.steps + 1):
-            adapted = _Adapted(network, parameters, crop, features)
-            if step == self.steps:
-                break
-            stepped, loss = adapt_heads(
-                restoration.heads, parameters, features, crop, mask, self.lr
-            )
+            features, mask = restoration.body(crop), trained.mask_network(crop)
+        weights = {name: value.detach() for name, value in restoration.heads.named_parameters()}
+        adapted = _Adapted(restoration, weights, crop, features)
+        for step in range(self.steps):
+            weights, loss = adapt_heads(restoration.heads, weights, features, crop, mask, self.lr)
             observer.step(step, adapted, adapted.rebuild, loss_auxiliary=float(loss))
-            parameters = {name: value.detach() for name, value in stepped.items()}
             observer.progress(step + 1, self.steps)
+            adapted = _Adapted(restoration, weights, crop, features)
         observer.step(self.steps, adapted, adapted.rebuild, loss_auxiliary=adapted.loss(mask))
         return Adaptation(adapted, self.steps, self.steps, reason=f"all {self.steps} steps")
 
@@ -69,9 +61,9 @@ class _Adapted:
     """The network with other heads; what the body makes of one picture is known already."""
 
     def __init__(
-        self, network: MultiTask, parameters: Parameters, picture: Tensor, features: Tensor
+        self, restoration: Any, parameters: Parameters, picture: Tensor, features: Tensor
     ) -> None:
-        self.restoration, self.parameters = network.restoration, parameters
+        self.restoration, self.parameters = restoration, parameters
         self.picture, self.features = picture, features
 
     def __call__(self, pictures: Tensor) -> Tensor:
