@@ -37,23 +37,18 @@ def patch_mask(
 
 
 def pixel_mask(
-    count: int,
-    size: tuple[int, int],
-    mask_ratio: float | Tensor,
-    generator: torch.Generator | None = None,
+    pictures: Tensor, mask_ratio: float | Tensor, generator: torch.Generator, *, shared: bool
 ) -> Tensor:
-    """Hide each pixel by itself with the probability `mask_ratio`, a number or one a mask.
-
-    Unlike `patch_mask` it does not hide an exact number (the scheme of masked image training, Chen
-    et al., CVPR 2023).
+    """Hide each pixel of `pictures` (N, C, Y, X) with the probability `mask_ratio`.
 
     Returns
     -------
-    Tensor (count, 1, Y, X), float, on the generator's device.
+    Tensor (N, C, Y, X), or (N, 1, Y, X) for a mask `shared` by the channels; like `pictures`.
     """
-    device = generator.device if generator is not None else None
-    ratio = torch.as_tensor(mask_ratio, device=device).reshape(-1, 1, 1, 1)
-    return (torch.rand(count, 1, *size, generator=generator, device=device) >= ratio).float()
+    count, channels, rows, columns = pictures.shape
+    shape = (count, 1 if shared else channels, rows, columns)
+    u = torch.rand(shape, generator=generator, device=pictures.device)
+    return (u >= mask_ratio).to(pictures.dtype)
 
 
 def masked_pass(
@@ -67,6 +62,5 @@ def masked_pass(
     draw = getattr(network, "draw_visible", None)
     if draw is not None:
         return network(pictures, draw(pictures, mask_ratio, generator))
-    size = (pictures.shape[-2], pictures.shape[-1])
-    mask = pixel_mask(len(pictures), size, mask_ratio, generator)
+    mask = pixel_mask(pictures, mask_ratio, generator, shared=True)
     return network(torch.where(mask > 0, pictures, HIDDEN_VALUE))

@@ -40,7 +40,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 @pytest.mark.parametrize("ratio", [0.0, 0.3, 0.8])
 def test_each_pixel_is_hidden_by_itself(ratio: float) -> None:
-    mask = pixel_mask(4, (64, 65), ratio, generator())
+    mask = pixel_mask(torch.rand(4, 3, 64, 65), ratio, generator(), shared=True)
     assert mask.shape == (4, 1, 64, 65)
     assert set(mask.unique().tolist()) <= {0.0, 1.0}
     assert float(1 - mask.mean()) == pytest.approx(ratio, abs=0.02)

@@ -46,9 +46,8 @@ class MaskedImageTraining:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one batch (N, C, Y, X) as the network sees it, and its parts."""
         low, high = self._range()
-        count, size = len(noisy), (noisy.shape[-2], noisy.shape[-1])
-        u = torch.rand(count, generator=generator, device=noisy.device)
-        visible = pixel_mask(count, size, low + (high - low) * u, generator)
+        u = torch.rand(len(noisy), 1, 1, 1, generator=generator, device=noisy.device)
+        visible = pixel_mask(noisy, low + (high - low) * u, generator, shared=True)
         shown = torch.where(visible > 0, noisy, HIDDEN_VALUE)
         if isinstance(network, MaskedSwin):
             denoised = network(shown, network.draw_visible(shown, self.attention_mask, generator))
