@@ -26,7 +26,7 @@ class MetaTransfer:
     """
 
     steps: int = option(5, "gradient steps")
-    lr: float = option(5e-3, "length of a step")
+    lr: float = option(0.02, "length of a step")
     crop: int = option(512, "side of the random crop of larger pictures that is learned from")
 
     def __post_init__(self) -> None:

@@ -35,7 +35,7 @@ class MetaTransfer:
     noise: str | None = "camera"
     stage: int = 1
     steps: int = 5
-    inner_lr: float = 5e-3
+    inner_lr: float = 0.02
     edges: float = 0.01
     share: float = 0.25
     lr: float = 1e-3
