@@ -27,7 +27,7 @@ class MetaTransfer:
 
     steps: int = option(5, "gradient steps")
     lr: float = option(0.02, "length of a step")
-    crop: int = option(512, "side of the random crop of larger pictures that is learned from")
+    crop: int = option(256, "side of the random crop of larger pictures that is learned from")
 
     def __post_init__(self) -> None:
         require(self.steps >= 0, f"steps must be 0 or more, not {self.steps}")
