@@ -39,7 +39,9 @@ class MaskedImageTraining:
     def __post_init__(self) -> None:
         self._range()
         if not 0 <= self.attention_mask < 1:
-            raise UsageError(f"attention_mask must be at least 0 and below 1, not {self.mask}")
+            raise UsageError(
+                f"attention_mask must be at least 0 and below 1, not {self.attention_mask}"
+            )
 
     def loss(
         self, network: nn.Module, noisy: Tensor, clean: Tensor, generator: torch.Generator
