@@ -169,9 +169,7 @@ def test_the_picture_s_edges_draw_the_mask() -> None:
     assert mask_loss(0.1) > mask_loss(0.0)
 
 
-def test_a_checkpoint_of_stage_1_serves_stage_2_and_the_method(
-    photos: Path, tmp_path: Path
-) -> None:  # noqa: F811
+def test_stage_1_serves_stage_2_and_the_method(photos: Path, tmp_path: Path) -> None:  # noqa: F811
     small: dict[str, Any] = {"data": photos, "noise": "camera", "patch": 32, "batch": 4,
                              "device": "cpu", "precision": "fp32"}  # fmt: skip
     first = train("meta", out=tmp_path / "1.safetensors", steps=40, config=TINY, **small)
