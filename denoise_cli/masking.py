@@ -6,7 +6,9 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+HIDDEN_VALUE = -0.1  # of a hidden pixel on the scale of 0..1, in masked image training
 
 
 def patch_mask(
@@ -47,3 +49,18 @@ def pixel_mask(
     shape = (count, 1 if shared else channels, rows, columns)
     u = torch.rand(shape, generator=generator, device=pictures.device)
     return (u >= mask_ratio).to(pictures.dtype)
+
+
+def masked_pass(
+    network: nn.Module, pictures: Tensor, mask_ratio: float, generator: torch.Generator
+) -> Tensor:
+    """One pass of a network trained on masked pictures, with a random mask.
+
+    A network with attention masks has tokens hidden from its attention and sees all pixels, as in
+    masked image training; any other sees `pictures` (N, C, Y, X) with pixels hidden.
+    """
+    draw = getattr(network, "draw_visible", None)
+    if draw is not None:
+        return network(pictures, draw(pictures, mask_ratio, generator))
+    mask = pixel_mask(pictures, mask_ratio, generator, shared=True)
+    return network(torch.where(mask > 0, pictures, HIDDEN_VALUE))

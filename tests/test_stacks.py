@@ -9,7 +9,6 @@ import sys
 import numpy as np
 import pytest
 import tifffile
-from test_cli import call, folder, tiny  # noqa: F401
 from test_denoiser import picture as noisy_picture
 from test_formats import noise, pass_through  # noqa: F401
 
@@ -482,7 +481,7 @@ def write_timelapse(path):
     tifffile.imwrite(path, timelapse(3), metadata={"axes": "TYX"}, photometric="minisblack")
 
 
-def test_the_command_line_saves_an_adaptation_and_uses_it(folder, call):  # noqa: F811
+def test_the_command_line_saves_an_adaptation_and_uses_it(folder, call):
     write_timelapse("a.tif")
     plain = ["-w", "n.safetensors", "--precision", "fp32"]
     out, fast = ["--adapted-out", "n.safetensors"], ["--steps", "1", "-O", "validate=false"]
@@ -507,7 +506,7 @@ def test_the_command_line_saves_an_adaptation_and_uses_it(folder, call):  # noqa
         (["--axes", "TZC"], "Y and X"),
     ],
 )
-def test_wrong_words_on_stacks_are_refused(folder, call, arguments, reason):  # noqa: F811
+def test_wrong_words_on_stacks_are_refused(folder, call, arguments, reason):
     write_timelapse("a.tif")
     write_timelapse("b.tif")
     (folder / "there.safetensors").touch()
@@ -517,14 +516,14 @@ def test_wrong_words_on_stacks_are_refused(folder, call, arguments, reason):  # 
     assert not (folder / "out").exists()
 
 
-def test_slices_on_the_command_line(folder, call):  # noqa: F811
+def test_slices_on_the_command_line(folder, call):
     write_timelapse("a.tif")
     code, _, err = call("a.tif", "--adapt", "slice", "--steps", "1", "-O", "validate=false")
     assert code == 0
     assert "each of 3 planes on its own, 3 of them adapted" in err[-1]
 
 
-def test_axes_say_what_the_file_does_not(folder, call, tiny):  # noqa: F811
+def test_axes_say_what_the_file_does_not(folder, call, tiny):
     samples = np.moveaxis(noisy_picture("uint8", 3, (64, 80)), -1, 0)
     tifffile.imwrite("a.tif", samples, photometric="minisblack", metadata=None)
     denoiser = Denoiser("none", weights=str(tiny), precision="fp32")
@@ -537,7 +536,7 @@ def test_axes_say_what_the_file_does_not(folder, call, tiny):  # noqa: F811
     assert not np.array_equal(denoiser(samples, "CYX"), denoiser(samples, "SYX"))
 
 
-def test_a_store_goes_through_the_command_line(folder, call, tiny):  # noqa: F811
+def test_a_store_goes_through_the_command_line(folder, call, tiny):
     zarr = pytest.importorskip("zarr", reason='the extra "zarr"')
     samples = timelapse(2)
     write_zarr(folder / "in" / "a.zarr", samples, "ZYX")

@@ -13,6 +13,8 @@ from ..values import parse_value
 # name -> "module:Class"
 METHODS = {
     "ttt-mim": "ttt_mim:TTTMIM",
+    "meta-transfer": "meta_transfer:MetaTransfer",
+    "masked": "masked:Masked",
     "mpi": "mpi:MPI",
     "none": "base:Plain",
 }

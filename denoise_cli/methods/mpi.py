@@ -121,8 +121,9 @@ class _Fill:
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=method.lr)
         self.size = min(method.crop, *pictures.shape[-2:])
         u = torch.rand(pictures[:, :1].shape, generator=generator, device=pictures.device)
+        share = HELD_OUT if method.validate else 0.0
         # Held-out pixels are so in all channels, hidden in every step and never learned from.
-        self.pictures = torch.cat([pictures, (u < HELD_OUT).to(pictures.dtype)], dim=1)
+        self.pictures = torch.cat([pictures, (u < share).to(pictures.dtype)], dim=1)
         self.examined = random_crop(self.pictures, self.size, generator)
         self.examined_masks = [self._mask(self.examined) for _ in range(EXAMINED)]
 

@@ -17,6 +17,7 @@ NETWORKS = {
     "masked-swin": "swin:MaskedSwin",
     "mim-resunet": "mim_resunet:MIMResUNet",
     "mim-unet": "mim_unet:MIMUNet",
+    "multitask": "multitask:MultiTask",
 }
 
 

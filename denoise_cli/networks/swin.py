@@ -66,6 +66,16 @@ class MaskedSwin(nn.Module):
         x = self.last_norm(x).permute(0, 3, 1, 2)
         return self.last(self.fuse(x))
 
+    def draw_visible(
+        self, noisy: Tensor, mask_ratio: float, generator: torch.Generator
+    ) -> list[Tensor]:
+        """Random masks for `forward`: each token hidden from each layer with `mask_ratio`."""
+        size = (len(noisy), 1, *noisy.shape[-2:])
+        return [
+            (torch.rand(size, generator=generator, device=noisy.device) >= mask_ratio).float()
+            for _ in range(self.layers)
+        ]
+
 
 class _Group(nn.Module):
     def __init__(self, width: int, depth: int, heads: int, window: int, hidden: int) -> None:

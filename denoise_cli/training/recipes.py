@@ -14,6 +14,8 @@ from ..values import parse_value
 RECIPES = {
     "ttt-mim": "joint_mim:JointMIM",
     "mpi": "mpi:MPI",
+    "masked": "masked:MaskedImageTraining",
+    "meta": "meta:MetaTransfer",
     "supervised": "supervised:Supervised",
     "noise2void": "noise2void:Noise2Void",
 }
