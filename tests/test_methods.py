@@ -18,6 +18,7 @@ from denoise_cli.metrics import psnr
 # For every option another value than the default; whatever it is, it must change something.
 OTHER: dict[str, dict[str, Any]] = {
     "none": {},
+    "gaintuning": {"loss": "blind-spot", "steps": 1, "lr": 1e-3, "crop": 64},
     "ttt-mim": {
         "steps": 1,
         "lr": 1e-4,

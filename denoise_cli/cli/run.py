@@ -29,6 +29,7 @@ def run(
     offline: options.Offline = False,
     steps: options.Steps = None,
     option: options.MethodOptions = None,
+    noise: options.KnownNoise = None,
     strength: options.Strength = 1.0,
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -64,6 +65,7 @@ def run(
             overlap=overlap,
             seed=seed,
             strength=strength,
+            noise=noise,
         )
         with report.progress():
             for index, job in enumerate(jobs, 1):

@@ -12,6 +12,7 @@ from ..errors import UsageError
 # name -> "module:Class"
 METHODS = {
     "ttt-mim": "ttt_mim:TTTMIM",
+    "gaintuning": "gaintuning:GainTuning",
     "none": "base:Plain",
 }
 
