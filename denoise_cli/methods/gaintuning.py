@@ -65,6 +65,7 @@ class GainTuning:
         multiple: int = network.multiple_of  # type: ignore[assignment]
         size = min(max(self.crop, smallest), *noisy.shape[-2:]) // multiple * multiple
         loss, level = self._chosen(noisy, noise)
+        network = _seeing_all(network)
         tuned, gains = with_gains(network)
         optimizer = torch.optim.Adam(gains, lr=self.lr)
         observer.step(0, tuned, None)
@@ -102,6 +103,25 @@ class GainTuning:
         return f"all {self.steps} steps of the {loss} loss" + (
             "" if level is None else f" at noise of sigma {level.sigma:.3g}"
         )
+
+
+class _AllVisible(nn.Module):
+    """A network that takes a mask beside the picture, as that of MPI: nothing is hidden."""
+
+    def __init__(self, network: nn.Module, masks: int) -> None:
+        super().__init__()
+        self.network, self.masks = network, masks
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        mask = torch.ones_like(noisy[:, :1]).expand(-1, self.masks, -1, -1)
+        denoised: Tensor = self.network(torch.cat([noisy, mask], dim=1))
+        return denoised
+
+
+def _seeing_all(network: nn.Module) -> nn.Module:
+    config: dict[str, int] = network.config  # type: ignore[assignment]
+    masks = config.get("inputs", config["channels"]) - config["channels"]
+    return _AllVisible(network, masks) if masks else network
 
 
 def _loss(
