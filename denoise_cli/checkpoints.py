@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import store
+from . import foreign, store
 from .errors import CheckpointError, UnwritableOutput, UsageError
 from .normalize import Standardization
 from .store import default_for, names
@@ -67,10 +67,11 @@ def info(name: str) -> dict[str, Any]:
 
 
 def load(name_or_path: str | os.PathLike[str]) -> Checkpoint:
-    """Load a checkpoint by its name or from a ``.safetensors`` file.
+    """Load a checkpoint by its name or from a file.
 
     A checkpoint of the manifest that is not here is downloaded. A file that is called like a
-    checkpoint is given as ``./ttt-mim``.
+    checkpoint is given as ``./ttt-mim``. Files of other programs (``.pth``, ``.safetensors``) are
+    recognized by the library spandrel, where it is installed.
 
     Raises
     ------
@@ -87,6 +88,9 @@ def load(name_or_path: str | os.PathLike[str]) -> Checkpoint:
         raise UsageError(
             f"weights {text!r} are neither a file nor a known name; known are {', '.join(names())}"
         )
+    if foreign.is_foreign(path):
+        network, header = foreign.load(path)
+        return Checkpoint(text, network, Standardization(), tuple(header["supports"]), header)
     return _load_file(path, text)
 
 

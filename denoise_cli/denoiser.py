@@ -9,12 +9,14 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from . import checkpoints, device as devices, memory, methods, streaming
+from . import checkpoints, device as devices, memory, methods, noise_level, streaming
 from .errors import CheckpointError, NotEnoughMemory, UsageError
 from .image import Image, Metadata, Stack, View, default_axes
 from .methods.base import Adaptation, Predictor
+from .networks.foreign import LevelInput
+from .noise_level import NoiseLevel
 from .tile import padded, tiled
 
 Progress = Callable[[str, int, int], None]  # (phase, done, total)
@@ -109,11 +111,15 @@ class Denoiser:
         0 gives the input back, 1 the denoised picture, in between a blend.
     max_memory : int, optional
         Bytes of main memory to stay below while predicting, by tiles that are small enough.
+    noise : str, optional
+        What is known of the noise, such as ``gaussian:25`` (sigma on the 0..255 scale of the
+        type's range), ``poisson:30`` or ``poisson-gaussian:0.01,0.0004``; by default the level is
+        estimated from each picture. For methods and networks that make use of it.
 
     Raises
     ------
     UsageError
-        If an argument is unknown or out of range.
+        If an argument is unknown or out of range, or nothing makes use of `noise`.
     CheckpointError
         If the weights cannot be loaded or do not support the method.
     """
@@ -132,6 +138,7 @@ class Denoiser:
         seed: int = 0,
         strength: float = 1.0,
         max_memory: int | None = None,
+        noise: str | None = None,
     ) -> None:
         options = dict(options or {})
         if steps is not None:
@@ -148,13 +155,26 @@ class Denoiser:
         self._device = devices.resolve(device, precision)
         self.device, self.precision = self._device.name, self._device.precision
         checkpoint = checkpoints.load(weights or checkpoints.default_for(method))
-        _check_support(checkpoint, method)
+        if not getattr(self.method_options, "any_network", False):
+            _check_support(checkpoint, method)
         self.weights = checkpoint.name
         self._standardization, self._header = checkpoint.standardization, checkpoint.metadata
         self._network = checkpoint.network.to(  # type: ignore[call-overload]
             self._device.torch, memory_format=torch.channels_last
         )
         self._is_gray = checkpoint.network.config["channels"] == 1  # type: ignore[index]
+        self._takes_noise = getattr(self.method_options, "takes_noise", False)
+        self._noise = None if noise is None else self._told(noise)
+
+    def _told(self, noise: str) -> NoiseLevel | str:
+        """The level that `noise` names on 0..1, or `noise` itself if it names another kind."""
+        level = noise_level.known(noise)
+        if not (self._takes_noise or isinstance(self._network, LevelInput)):
+            raise UsageError(
+                f"neither the method {self.method!r} nor the weights {self.weights!r} make use of "
+                "what is known of the noise; leave noise away, or use the method gaintuning"
+            )
+        return noise if level is None else level
 
     def __call__(self, samples: np.ndarray, axes: str | None = None) -> np.ndarray:
         """Denoise `samples`; the result has the same shape and dtype.
@@ -253,7 +273,7 @@ class Denoiser:
         def adapt_to(noisy: np.ndarray) -> Adaptation:
             with self._device.autocast():
                 observer = _Observer(self, noisy, progress, traces.pop() if traces else None)
-                adaptation = self._adapt(noisy, observer)
+                adaptation = self._adapt(self._network_for(noisy), noisy, observer)
             curves.append(observer.curve)
             if adapted is not None:
                 adapted(adaptation)
@@ -318,10 +338,25 @@ class Denoiser:
         header = {**self._header, "supports": supports, "adapted": history}
         checkpoints.save(path, network, header, half=False)  # exactly as it was used here
 
-    def _adapt(self, noisy: np.ndarray, observer: _Observer) -> Adaptation:
+    def _network_for(self, noisy: np.ndarray) -> nn.Module:
+        """The network; one with a noise-level input with that of `noisy`, on 0..1."""
+        if not isinstance(self._network, LevelInput):
+            return self._network
+        level = self._noise
+        if not isinstance(level, NoiseLevel):
+            level = noise_level.estimate(torch.from_numpy(np.ascontiguousarray(noisy)))
+        return self._network.at(level.sigma)
+
+    def _adapt(self, network: nn.Module, noisy: np.ndarray, observer: _Observer) -> Adaptation:
         generator = torch.Generator(device=self._device.torch).manual_seed(self.seed)
+        known: dict[str, Any] = {}
+        if self._takes_noise:
+            known["noise"] = self._noise
+            if isinstance(self._noise, NoiseLevel):
+                standardization = self._standardization
+                known["noise"] = self._noise.standardized(standardization.mean, standardization.std)
         adaptation: Adaptation = self.method_options.adapt(
-            self._network, self._pictures(noisy), generator=generator, observer=observer
+            network, self._pictures(noisy), generator=generator, observer=observer, **known
         )
         return adaptation
 

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
+from .noise_level import NoiseLevel
+
 Parameters = dict[str, Tensor]
+Predict = Callable[[Tensor], Tensor]  # (N, C, Y, X) -> same shape
+
+# Of a standard deviation of the noise. Large enough for half precision, small enough for the
+# difference quotient: see `sure`.
+PROBE_STEP = 0.1
 
 
 def masked_l1(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
@@ -64,3 +75,46 @@ def adapt_heads(
     gradients, loss = grad_and_value(auxiliary)(parameters)
     stepped = {name: value - lr * gradients[name] for name, value in parameters.items()}
     return stepped, loss
+
+
+def blind_spot(predict: Predict, noisy: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Mean squared error at pixels that `predict` cannot see, against `noisy` (N, C, Y, X).
+
+    A random `share` of the pixels, in all channels, is replaced by the mean of the eight
+    neighbors; with noise that is independent from pixel to pixel, the picture itself is the best
+    guess for them (Batson and Royer, "Noise2Self", ICML 2019; GainTuning, section 3).
+    """
+    rows, columns = noisy.shape[-2:]
+    u = torch.rand(len(noisy), 1, rows, columns, generator=generator, device=noisy.device)
+    hidden = (u < share).to(noisy.dtype)
+    mean = F.avg_pool2d(F.pad(noisy, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
+    neighbors = (9 * mean - noisy) / 8
+    predicted = predict(noisy + hidden * (neighbors - noisy)).float()
+    total = ((predicted - noisy).square() * hidden).sum()
+    return total / (hidden.sum() * noisy.shape[1]).clamp(min=1)
+
+
+def sure(predict: Predict, noisy: Tensor, level: NoiseLevel, generator: torch.Generator) -> Tensor:
+    """Stein's unbiased estimate of the mean squared error of `predict` on `noisy` (N, C, Y, X).
+
+    In units of the noise's variance, the divergence by one random probe (Ramani, Blu and Unser,
+    "Monte-Carlo SURE", TIP 2008; GainTuning, section 3). Noise that depends on the signal is
+    stabilized first: the estimate is then that of the error of the stabilized pictures.
+    """
+    stable = level.stabilize(noisy)
+    probe = torch.randn(noisy.shape, generator=generator, device=noisy.device)
+    denoised = level.stabilize(predict(noisy).float())
+    moved = level.stabilize(predict(level.unstabilize(stable + PROBE_STEP * probe)).float())
+    divergence = (probe * (moved - denoised)).mean() / PROBE_STEP
+    return (stable - denoised).square().mean() + 2 * divergence - 1
+
+
+def resample(
+    predict: Predict, estimate: Tensor, level: NoiseLevel, generator: torch.Generator
+) -> Tensor:
+    """Mean squared error of `predict` on a denoised `estimate` (N, C, Y, X) with fresh noise.
+
+    GainTuning, eq. 7, after Vaksman et al., "LIDIA", CVPR workshops 2020.
+    """
+    predicted = predict(level.sample(estimate, generator)).float()
+    return (predicted - estimate).square().mean()

@@ -90,7 +90,7 @@ def convert(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """
     from . import networks
 
-    state, arguments = _tensors(path)
+    state, arguments = tensors(path)
     layout = next((known for known in LAYOUTS if set(known.marks) <= set(state)), None)
     if layout is None:
         raise CheckpointError(
@@ -161,8 +161,14 @@ class _Inert:
             self.__dict__.update(state)
 
 
-def _tensors(path: Path) -> tuple[State, Config]:
-    """The tensors of a file and the arguments of the training, if it has them."""
+def tensors(path: Path) -> tuple[State, Config]:
+    """The tensors of a file and the arguments of the training, if it has them; nothing is run.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, no PyTorch checkpoint, or holds more than tensors.
+    """
     import torch
 
     content = _unpickle(path)

@@ -26,11 +26,14 @@ QUICK: dict[str, dict[str, Any]] = {
     "meta-transfer": {"steps": 2, "crop": 48},
     "masked": {"passes": 2},
     "mpi": {"steps": 6, "passes": 2},
+    "gaintuning": {"steps": 3, "crop": 48},
 }
 OTHER: dict[tuple[str, str], Any] = {
     ("ttt-mim", "crop"): 64,
     ("meta-transfer", "crop"): 32,
     ("mpi", "preset"): "full",
+    ("gaintuning", "loss"): "blind-spot",
+    ("gaintuning", "crop"): 32,
     ("mpi", "crop"): 64,
     ("mpi", "beta"): 0.5,
     ("mpi", "mask_ratio"): 0.5,

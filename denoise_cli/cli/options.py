@@ -222,6 +222,17 @@ Strength = Annotated[
         rich_help_panel=_METHOD,
     ),
 ]
+KnownNoise = Annotated[
+    str | None,
+    typer.Option(
+        "--noise",
+        metavar="SPEC",
+        help="What is known of the noise, for methods and networks that use it: gaussian:SIGMA "
+        "(0..255), poisson:PEAK or poisson-gaussian:SHOT,READ. Default: estimated.",
+        show_default=False,
+        rich_help_panel=_METHOD,
+    ),
+]
 Seed = Annotated[
     int,
     typer.Option(

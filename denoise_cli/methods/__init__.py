@@ -13,6 +13,7 @@ from ..values import parse_value
 # name -> "module:Class"
 METHODS = {
     "ttt-mim": "ttt_mim:TTTMIM",
+    "gaintuning": "gaintuning:GainTuning",
     "meta-transfer": "meta_transfer:MetaTransfer",
     "masked": "masked:Masked",
     "mpi": "mpi:MPI",

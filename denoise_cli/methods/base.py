@@ -55,7 +55,13 @@ class Observer(Protocol):
 
 
 class Method(Protocol):
-    """A way to adapt. Methods are frozen dataclasses; their fields are their options."""
+    """A way to adapt. Methods are frozen dataclasses; their fields are their options.
+
+    One with the class attribute ``any_network = True`` works with every network, whatever its
+    checkpoint supports. One with ``takes_noise = True`` has the further argument `noise` of
+    `adapt`: a `NoiseLevel` in the units of `noisy`, where the user told one; a specification that
+    has no level; None where nothing is known.
+    """
 
     def adapt(
         self, network: nn.Module, noisy: Tensor, *, generator: torch.Generator, observer: Observer
@@ -72,6 +78,16 @@ def require(condition: bool, message: str) -> None:
     """Raise `UsageError` with `message` unless `condition` holds."""
     if not condition:
         raise UsageError(message)
+
+
+def too_small(network: nn.Module, side: int, observer: Observer) -> Adaptation:
+    """The network as it is, for a picture with less than `side` pixels on a side."""
+    observer.step(0, network, None)
+    return Adaptation(
+        network,
+        warning=f"too small to adapt to (a side under {side} pixels); "
+        "the pretrained network alone was used",
+    )
 
 
 def random_crop(pictures: Tensor, size: int, generator: torch.Generator) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..masking import patch_mask
 from ..objectives import masked_l1
 from ..validation import RiskEstimate
-from .base import Adaptation, Observer, option, random_crop, require
+from .base import Adaptation, Observer, option, random_crop, require, too_small
 
 # Gradients of a mean over a picture are tiny; AdamW ignores the factor, half precision does not.
 GRADIENT_SCALE = 1024.0
@@ -63,12 +63,7 @@ class TTTMIM:
     ) -> Adaptation:
         """Adapt a copy of `network` to `noisy` (N, C, Y, X), normalized."""
         if min(noisy.shape[-2:]) < SMALLEST_SIDE:
-            observer.step(0, network, None)
-            return Adaptation(
-                network,
-                warning=f"too small to adapt to (a side under {SMALLEST_SIDE} pixels); "
-                "the pretrained network alone was used",
-            )
+            return too_small(network, SMALLEST_SIDE, observer)
         multiple = network.multiple_of
         size = min(self.crop, *noisy.shape[-2:]) // multiple * multiple
         adapted = copy.deepcopy(network).train()

@@ -1,0 +1,232 @@
+"""GainTuning: gains on any network, losses without a clean picture, the level of the noise."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_validation import scene
+from torch import Tensor, nn
+
+from denoise_cli import Denoiser, checkpoints, networks, noise, noise_level, objectives
+from denoise_cli.cli import main
+from denoise_cli.errors import UsageError
+from denoise_cli.gains import fold, with_gains
+from denoise_cli.methods import load_method
+from denoise_cli.metrics import psnr
+from denoise_cli.noise_level import NoiseLevel
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+class Nobody:
+    def progress(self, done: int, total: int) -> None: ...
+    def step(self, *args: Any, **numbers: Any) -> None: ...
+
+
+def test_the_unet_has_the_gains_of_the_paper() -> None:
+    _, gains = with_gains(networks.build("dilated-unet"))
+    assert sum(gain.numel() for gain in gains) == 417
+    assert all(bool((gain == 1).all()) for gain in gains)
+
+
+@pytest.mark.parametrize("name", ["dilated-unet", "dncnn", "mim-resunet", "mim-unet", "hourglass"])
+def test_gains_of_one_change_nothing_and_others_scale_filters(name: str) -> None:
+    torch.manual_seed(0)
+    network = networks.build(name).eval()
+    config: dict[str, int] = network.config  # type: ignore[assignment]
+    channels = config.get("inputs", config["channels"])
+    noisy = torch.rand(1, channels, 64, 64)
+    tuned, gains = with_gains(network)
+    with torch.no_grad():
+        torch.testing.assert_close(tuned(noisy), network(noisy))
+        before = copy.deepcopy(network.state_dict())
+        for gain in gains:
+            gain.mul_(1.1)
+        expected = tuned(noisy)
+        assert not torch.allclose(expected, network(noisy))
+        torch.testing.assert_close(fold(tuned)(noisy), expected)
+    after = network.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
+def test_a_gain_scales_one_output_channel(kind: type[nn.Module], groups: int) -> None:
+    layer = kind(4, 6, 3, groups=groups, bias=False)
+    tuned, [gain] = with_gains(layer)
+    assert gain.numel() == 6
+    picture = torch.rand(1, 4, 8, 8)
+    factors = torch.arange(1.0, 7)
+    with torch.no_grad():
+        gain.copy_(factors.reshape(gain.shape))
+        torch.testing.assert_close(tuned(picture), layer(picture) * factors.reshape(1, 6, 1, 1))
+
+
+@pytest.mark.parametrize("level", [NoiseLevel(0, 0.01), NoiseLevel(0.02, 0.001)])
+def test_stabilized_noise_has_variance_one_and_goes_back(level: NoiseLevel) -> None:
+    for brightness in (0.2, 0.8):
+        noisy = level.sample(torch.full((1, 1, 200, 200), brightness), generator())
+        stable = level.stabilize(noisy)
+        assert float(stable.var()) == pytest.approx(1, abs=0.1)
+        usual = noisy > 0.02
+        torch.testing.assert_close(level.unstabilize(stable)[usual], noisy[usual])
+
+
+@pytest.mark.parametrize("level", [NoiseLevel(0, 0.01), NoiseLevel(0.01, 0.002)])
+def test_sure_estimates_the_error_of_smoothing(level: NoiseLevel) -> None:
+    clean = scene(192)
+    noisy = level.sample(clean, generator())
+
+    def smooth(pictures: Tensor) -> Tensor:
+        return torch.nn.functional.avg_pool2d(pictures, 5, 1, 2, count_include_pad=False)
+
+    estimate = float(objectives.sure(smooth, noisy, level, generator(1)))
+    error = level.stabilize(smooth(noisy)) - level.stabilize(clean)
+    assert estimate == pytest.approx(float(error.square().mean()), abs=0.04)
+
+
+def test_the_blind_spot_loss_does_not_reward_the_identity() -> None:
+    noisy = NoiseLevel(0, 0.01).sample(torch.full((1, 1, 128, 128), 0.5), generator())
+    constant = objectives.blind_spot(lambda x: torch.full_like(x, 0.5), noisy, 0.05, generator(1))
+    identity = objectives.blind_spot(lambda x: x, noisy, 0.05, generator(1))
+    assert float(constant) == pytest.approx(0.01, rel=0.1)
+    assert float(identity) > 1.05 * float(constant)
+
+
+def test_resampling_is_least_for_the_one_that_finds_the_estimate_again() -> None:
+    estimate, level = scene(64), NoiseLevel(0, 0.01)
+    assert float(objectives.resample(lambda x: estimate, estimate, level, generator())) == 0
+    loss = objectives.resample(lambda x: x, estimate, level, generator())
+    assert float(loss) == pytest.approx(0.01, rel=0.1)
+
+
+@pytest.mark.parametrize("sigma", [5, 10, 25, 50, 80])
+def test_the_level_is_estimated_within_five_percent(sigma: float) -> None:
+    noisy = noise.parse(f"gaussian:{sigma}").sample(scene(256), generator())
+    assert noise_level.estimate(noisy).sigma * 255 == pytest.approx(sigma, rel=0.05)
+
+
+def test_a_told_level_follows_the_standardization() -> None:
+    level = NoiseLevel(0.02, 0.001).standardized((0.4,), (0.25,))
+    clean = torch.full((1, 1, 300, 300), 0.6)
+    noisy = NoiseLevel(0.02, 0.001).sample(clean, generator())
+    there = (noisy - 0.4) / 0.25
+    x = (0.6 - 0.4) / 0.25
+    assert float(there.var()) == pytest.approx(level.shot * x + level.read, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("spec", "sigma"), [("gaussian:25", 25 / 255), ("poisson:50", 0.1), ("speckle:0.1", None)]
+)
+def test_specifications_are_told(spec: str, sigma: float | None) -> None:
+    level = noise_level.known(spec)
+    assert (None if level is None else pytest.approx(level.sigma)) == sigma
+
+
+def test_a_range_is_no_knowledge() -> None:
+    with pytest.raises(UsageError, match="one value"):
+        Denoiser("gaintuning", noise="gaussian:0-55")
+
+
+@pytest.mark.parametrize("loss", ["blind-spot", "sure", "resample"])
+def test_tuning_lowers_its_loss(loss: str) -> None:
+    torch.manual_seed(0)
+    network = networks.build("dilated-unet").eval()
+    noisy = noise.parse("gaussian:25").sample(scene(64)[:, :1], generator())
+    level = NoiseLevel(0, (25 / 255) ** 2)
+    method = load_method("gaintuning", {"loss": loss, "steps": 30, "lr": 0.02})
+    adapted = method.adapt(network, noisy, generator=generator(), observer=Nobody(), noise=level)
+
+    def value(predict: Any) -> float:
+        with torch.no_grad():
+            if loss == "sure":
+                return float(objectives.sure(predict, noisy, level, generator(1)))
+            if loss == "blind-spot":
+                return float(objectives.blind_spot(predict, noisy, 0.05, generator(1)))
+            return float(objectives.resample(predict, network(noisy), level, generator(1)))
+
+    assert value(adapted.predict) < value(network)
+
+
+def test_noise_beyond_the_training_is_adapted_to() -> None:
+    clean = scene(128)[0, 0].numpy()
+    noisy = clean + np.random.default_rng(0).normal(0, 75 / 255, clean.shape).astype(np.float32)
+    plain = psnr(clean, Denoiser("none", weights="unet-gray")(noisy))
+    told = Denoiser("gaintuning", noise="gaussian:75")
+    assert told.weights == "unet-gray"
+    assert psnr(clean, told(noisy)) > plain + 0.5
+
+
+def test_checkpoints_of_other_recipes_can_be_tuned() -> None:
+    noisy = noise.parse("gaussian:25").sample(scene(64), generator())[0, 0].numpy()
+    result = Denoiser("gaintuning", weights="ttt-mim", steps=1).run(noisy)
+    assert (result.steps, result.kept_step) == (1, 1)
+    assert "sure" in result.reason
+
+
+def test_a_network_that_takes_a_mask_sees_everything() -> None:
+    torch.manual_seed(0)
+    network = networks.build("hourglass").eval()
+    method = load_method("gaintuning", {"steps": 1})
+    noisy = scene(64)
+    adapted = method.adapt(network, noisy, generator=generator(), observer=Nobody())
+    with torch.no_grad():
+        assert adapted.predict(noisy).shape == noisy.shape
+
+
+def test_told_noise_of_another_kind_leaves_the_blind_spot() -> None:
+    noisy = scene(64)[0, 0].numpy()
+    assert "blind-spot" in Denoiser("gaintuning", steps=1, noise="speckle:0.1").run(noisy).reason
+    with pytest.raises(UsageError, match="loss=blind-spot"):
+        Denoiser("gaintuning", options={"loss": "sure"}, noise="speckle:0.1").run(noisy)
+
+
+def test_noise_that_nobody_uses_is_refused() -> None:
+    with pytest.raises(UsageError, match="make use"):
+        Denoiser("none", noise="gaussian:25")
+
+
+def test_a_tiny_picture_is_left_to_the_network() -> None:
+    result = Denoiser("gaintuning").run(np.full((9, 12), 90, np.uint8))
+    assert result.steps == 0
+    assert "too small" in str(result.warning)
+
+
+@pytest.mark.parametrize(("option", "message"), [("loss=magic", "one of"), ("crop=3", "crop")])
+def test_wrong_options(option: str, message: str, tmp_path: Path, capsys: Any) -> None:
+    Image.fromarray(np.full((40, 40), 90, np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(SystemExit) as ended:
+        main([str(tmp_path / "a.png"), "-m", "gaintuning", "-O", option])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_command_tells_the_noise(tmp_path: Path, capsys: Any) -> None:
+    noisy = np.random.default_rng(0).normal(120, 40, (48, 64)).clip(0, 255).astype(np.uint8)
+    Image.fromarray(noisy).save(tmp_path / "a.png")
+    command = [str(tmp_path / "a.png"), "-m", "gaintuning", "--steps", "2", "-v"]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--noise", "gaussian:40"])
+    assert ended.value.code == 0
+    assert "sigma 0.157" in capsys.readouterr().err
+    assert Image.open(tmp_path / "a_denoised.png").size == (64, 48)
+
+
+def test_a_model_without_spandrel_says_what_to_install(tmp_path: Path) -> None:
+    try:
+        import spandrel  # noqa: F401
+    except (ImportError, RuntimeError):
+        pass
+    else:
+        pytest.skip("spandrel is installed")
+    torch.save({"weight": torch.ones(1)}, tmp_path / "model.pth")
+    with pytest.raises(checkpoints.CheckpointError, match="spandrel"):
+        checkpoints.load(tmp_path / "model.pth")
