@@ -28,8 +28,9 @@ class GainTuning:
     losses need no clean picture: ``blind-spot`` asks only for noise that is independent from pixel
     to pixel, ``sure`` and ``resample`` for its level. ``auto`` is ``sure`` where the level is told
     or can be estimated, and ``blind-spot`` for told noise of another kind. The authors' code is not
-    public: optimizer (Adam), learning rate, steps and probe are choices of this program. Large pictures are learned from random crops, and the learning rate falls to 0
-    over the steps, which averages the random crops and probes.
+    public: optimizer (Adam), learning rate, steps and probe are choices of this program. Large
+    pictures are learned from random crops, and the learning rate falls to 0 over the steps, which
+    averages the random crops and probes.
     """
 
     any_network: ClassVar[bool] = True
