@@ -58,6 +58,6 @@ def parse_range(text: str) -> tuple[float, float]:
         values = [float(part) for part in str(text).split("-")]
     except ValueError:
         values = []
-    if len(values) not in (1, 2) or not all(0 < value < 1 for value in values):
+    if len(values) not in (1, 2) or not 0 <= values[0] <= values[-1] < 1:
         raise UsageError(f"{text!r} is no fraction or range of fractions, such as 0.3 or 0.8-0.95")
     return values[0], values[-1]

@@ -154,11 +154,11 @@ def test_noise_of_libraries_on_stdout_goes_to_stderr(folder, tiny):
     photo()
     code = (
         "import os, sys, denoise_cli.denoiser as d\n"
-        "run = d.Denoiser.run\n"
+        "stream = d.Denoiser.stream\n"
         "def loud(*a, **k):\n"
         "    print('from Python'); os.write(1, b'from C\\n')\n"
-        "    return run(*a, **k)\n"
-        "d.Denoiser.run = loud\n"
+        "    return stream(*a, **k)\n"
+        "d.Denoiser.stream = loud\n"
         "from denoise_cli.cli import main\n"
         "main(sys.argv[1:])\n"
     )

@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from ..errors import UnreadableImage, UnwritableOutput, UsageError
-from ..io import SUFFIXES, check_suffix as check_known, is_folder, is_store
+from ..io import SUFFIXES, check_suffix as check_known, is_folder, is_store, output_suffix
 
 MARK = "_denoised"
 STREAM = Path("-")  # standard input or output
@@ -254,11 +254,11 @@ def output_folder(output: str | None, *, several: bool) -> Path | None:
 
 def _output(found: Found, output: str | None, folder: Path | None, suffix: str | None) -> Path:
     if folder is not None:
-        return folder / (found.place.with_suffix(suffix) if suffix else found.place)
+        return folder / found.place.with_suffix(suffix or output_suffix(found.place))
     if output or found.path == STREAM:
         return Path(output) if output else STREAM
     path = found.path
-    return path.with_name(f"{path.stem}{MARK}{suffix or path.suffix}")
+    return path.with_name(f"{path.stem}{MARK}{suffix or output_suffix(path)}")
 
 
 def _entries(folder: Path) -> list[Path]:

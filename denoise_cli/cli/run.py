@@ -314,7 +314,7 @@ class _Middle:
 
     def __init__(self, noisy: Stack) -> None:
         self.index = noisy.count // 2
-        self.place = f"frame {self.index + 1} of {noisy.count}" if noisy.count > 1 else ""
+        self.place = f"plane {self.index + 1} of {noisy.count}" if noisy.count > 1 else ""
         self._denoised: Image | None = None
 
     def watch(self, denoised: Stack) -> Stack:

@@ -17,7 +17,7 @@ class Supervised:
     """
 
     network: str = "dilated-unet"
-    supports: tuple[str, ...] = ("none",)
+    supports: tuple[str, ...] = ("none", "gaintuning")
     error: str = "l2"
     lr: float = 3e-3
     weight_decay: float = 1e-4
