@@ -51,7 +51,7 @@ class MPI:
     beta: float = option(0.0, "weight of the past in the average; 0: the preset's")
     mask_ratio: float = option(0.0, "fraction hidden; 0: what the weights were trained with")
     lr: float = option(2e-3, "Adam learning rate")
-    crop: int = option(256, "side of the random crop a step learns from, in pixels")
+    crop: int = option(512, "side of the random crop a step learns from, in pixels")
     passes: int = option(40, "masks that the result is averaged over")
     downsample: int = option(1, "2: denoise every second pixel apart, for correlated noise")
     validate: bool = option(True, "stop by the pixels held out; without it all steps are taken")
