@@ -36,10 +36,10 @@ class MPI:
     past (eq. 9), starting from the noisy picture, of which up to 5 % stays in the result. Here the
     networks of the last steps are remembered, spread over the time that average looks back, and
     the picture is predicted at the end: each of them fills in what a mask of its own hides, and
-    what is predicted for a pixel is averaged. The steps can then be taken on crops, in a time that
-    does not grow with the picture; tiles of a large picture share the networks and show no seams.
-    Small pictures are soon learned by heart, noise and all: a few pixels that no step learns from
-    show when, and the networks of that time are kept.
+    what is predicted for a pixel is averaged. The steps on a large picture can then be taken on
+    crops, in a time that does not grow with it (crops below 512 pixels cost quality); its tiles
+    share the networks and show no seams. Small pictures are soon learned by heart, noise and all:
+    a few pixels that no step learns from show when, and the networks of that time are kept.
 
     Noise that is correlated between pixels cannot be told from the picture by its neighbors: for
     it there are networks that hide 80 to 95 %, in all channels at once, and `downsample`, which
