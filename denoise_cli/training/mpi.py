@@ -23,6 +23,10 @@ class MPI:
     mask. As in the authors' code the loss is 10 log10 of the mean squared error of each picture
     over what was hidden; the paper prints the squared error. The optimizer is the one of all
     recipes here, not AdamW with gradients clipped to 0.01.
+
+    With a `noise` the network sees noisy pixels and learns the clean ones, so that the fill of a
+    noisy picture starts as a denoiser; the paper's sees clean photos only. Gray pictures in three
+    channels are hidden in all of them, as they are when filled.
     """
 
     network: str = "hourglass"
@@ -43,9 +47,8 @@ class MPI:
     def loss(
         self, network: nn.Module, noisy: Tensor, clean: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of one batch (N, C, Y, X); nothing but the clean pictures is looked at."""
-        del noisy
-        filled, mask = self._fill(network, clean, generator)
+        """The loss of one batch (N, C, Y, X); without a noise, `noisy` is `clean`."""
+        filled, mask = self._fill(network, noisy, generator)
         error = ((filled.float() - clean) * (1 - mask)).square().mean(dim=(1, 2, 3))
         loss = 10 * torch.log10(error + 1e-8).mean()
         return loss, {"main": loss}
@@ -62,4 +65,7 @@ class MPI:
         low, high = parse_range(self.mask)
         u = torch.rand((), generator=generator, device=pictures.device)
         mask = pixel_mask(pictures, low + (high - low) * u, generator, shared=self.shared_mask)
+        if not self.shared_mask:
+            gray = (pictures == pictures[:, :1]).flatten(1).all(dim=1)
+            mask[gray] = mask[gray, :1].expand_as(mask[gray])
         return network(torch.cat([pictures * mask, mask], dim=1)), mask
