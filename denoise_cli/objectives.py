@@ -77,36 +77,71 @@ def adapt_heads(
     return stepped, loss
 
 
-def blind_spot(predict: Predict, noisy: Tensor, share: float, generator: torch.Generator) -> Tensor:
+def blind_spot(
+    predict: Predict,
+    noisy: Tensor,
+    share: float,
+    generator: torch.Generator,
+    weight: Tensor | None = None,
+) -> Tensor:
     """Mean squared error at pixels that `predict` cannot see, against `noisy` (N, C, Y, X).
 
     A random `share` of the pixels, in all channels, is replaced by the mean of the eight
     neighbors; with noise that is independent from pixel to pixel, the picture itself is the best
-    guess for them (Batson and Royer, "Noise2Self", ICML 2019; GainTuning, section 3).
+    guess for them (Batson and Royer, "Noise2Self", ICML 2019; GainTuning, section 3). With a
+    `weight` (N, 1, Y, X) the mean is weighted.
     """
+    errors, hidden = blind_spot_map(predict, noisy, share, generator)
+    return _weighted_mean(errors, hidden if weight is None else hidden * weight)
+
+
+def blind_spot_map(
+    predict: Predict, noisy: Tensor, share: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """The squared errors of `blind_spot`, and 1 where a pixel is hidden; both (N, 1, Y, X)."""
     rows, columns = noisy.shape[-2:]
     u = torch.rand(len(noisy), 1, rows, columns, generator=generator, device=noisy.device)
     hidden = (u < share).to(noisy.dtype)
     mean = F.avg_pool2d(F.pad(noisy, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
     neighbors = (9 * mean - noisy) / 8
     predicted = predict(noisy + hidden * (neighbors - noisy)).float()
-    total = ((predicted - noisy).square() * hidden).sum()
-    return total / (hidden.sum() * noisy.shape[1]).clamp(min=1)
+    return (predicted - noisy).square().mean(dim=1, keepdim=True), hidden
 
 
-def sure(predict: Predict, noisy: Tensor, level: NoiseLevel, generator: torch.Generator) -> Tensor:
+def sure(
+    predict: Predict,
+    noisy: Tensor,
+    level: NoiseLevel,
+    generator: torch.Generator,
+    weight: Tensor | None = None,
+) -> Tensor:
     """Stein's unbiased estimate of the mean squared error of `predict` on `noisy` (N, C, Y, X).
 
     In units of the noise's variance, the divergence by one random probe (Ramani, Blu and Unser,
     "Monte-Carlo SURE", TIP 2008; GainTuning, section 3). Noise that depends on the signal is
-    stabilized first: the estimate is then that of the error of the stabilized pictures.
+    stabilized first: the estimate is then that of the error of the stabilized pictures. With a
+    `weight` (N, 1, Y, X) the mean is weighted.
     """
+    errors = sure_map(predict, noisy, level, generator)
+    return errors.mean() if weight is None else _weighted_mean(errors, weight)
+
+
+def sure_map(
+    predict: Predict, noisy: Tensor, level: NoiseLevel, generator: torch.Generator
+) -> Tensor:
+    """What `sure` is the mean of, at each pixel (N, 1, Y, X)."""
     stable = level.stabilize(noisy)
     probe = torch.randn(noisy.shape, generator=generator, device=noisy.device)
     denoised = level.stabilize(predict(noisy).float())
     moved = level.stabilize(predict(level.unstabilize(stable + PROBE_STEP * probe)).float())
-    divergence = (probe * (moved - denoised)).mean() / PROBE_STEP
-    return (stable - denoised).square().mean() + 2 * divergence - 1
+    divergence = probe * (moved - denoised) / PROBE_STEP
+    errors = (stable - denoised).square() + 2 * divergence - 1
+    return errors.mean(dim=1, keepdim=True)
+
+
+def _weighted_mean(errors: Tensor, weight: Tensor) -> Tensor:
+    """Mean of `errors` weighted by `weight`, both (N, 1, Y, X)."""
+    return (errors * weight).sum() / weight.sum().clamp(min=1)
 
 
 def resample(

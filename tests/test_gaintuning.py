@@ -165,9 +165,25 @@ def test_noise_beyond_the_training_is_adapted_to() -> None:
     assert psnr(clean, told(noisy)) > plain + 0.5
 
 
+def test_gains_that_make_it_worse_are_not_kept() -> None:
+    clean = scene(64)[0, 0].numpy()
+    lost, kept = [], []
+    for seed in range(2):
+        added = np.random.default_rng(seed).normal(0, 25 / 255, clean.shape)
+        noisy = clean + added.astype(np.float32)
+        plain = psnr(clean, Denoiser("none", weights="unet-gray")(noisy))
+        for validate, changes in ((False, lost), (True, kept)):
+            options = {"validate": validate, "lr": 0.1, "steps": 30}
+            tuned = Denoiser("gaintuning", noise="gaussian:25", options=options)
+            changes.append(psnr(clean, tuned(noisy)) - plain)
+    assert min(lost) < -0.3
+    assert min(kept) > -0.1
+
+
 def test_checkpoints_of_other_recipes_can_be_tuned() -> None:
     noisy = noise.parse("gaussian:25").sample(scene(64), generator())[0, 0].numpy()
-    result = Denoiser("gaintuning", weights="ttt-mim", steps=1).run(noisy)
+    options = {"validate": False}
+    result = Denoiser("gaintuning", weights="ttt-mim", steps=1, options=options).run(noisy)
     assert (result.steps, result.kept_step) == (1, 1)
     assert "sure" in result.reason
 

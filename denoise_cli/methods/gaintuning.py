@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import noise_level, objectives
 from ..gains import fold, with_gains
+from ..masking import patch_mask
 from ..noise_level import NoiseLevel
 from .base import Adaptation, Observer, option, random_crop, require, too_small
 
 LOSSES = ("auto", "blind-spot", "sure", "resample")
 SMALLEST_SIDE = 32
 HIDDEN_SHARE = 0.05
-SHOW_EVERY = 10
+LOOK_EVERY = 10
+# Cells that are held out: their side, their share, the side of the crop they are looked at in, and
+# how many probes or masks each look takes, hiding so many pixels.
+CELL, HELD_OUT, EXAMINED, PROBES, PROBED_SHARE = 16, 0.2, 512, 2, 0.2
 
 
 @dataclass(frozen=True)
@@ -31,15 +37,20 @@ class GainTuning:
     public: optimizer (Adam), learning rate, steps and probe are choices of this program. Large
     pictures are learned from random crops, and the learning rate falls to 0 over the steps, which
     averages the random crops and probes.
+
+    Few as they are, on a small and very noisy picture the gains do fit the noise. So a fifth of the
+    picture, in cells, is held out of the loss: the gains are kept of the step that it finds best
+    there, and none if it is not better than the untuned network by more than chance.
     """
 
     any_network: ClassVar[bool] = True
     takes_noise: ClassVar[bool] = True
 
     loss: str = option("auto", "auto, blind-spot, sure or resample")
-    steps: int = option(100, "gradient steps")
-    lr: float = option(2e-3, "Adam learning rate of the first step")
+    steps: int = option(60, "gradient steps at most")
+    lr: float = option(1e-2, "Adam learning rate of the first step")
     crop: int = option(256, "side of the random crop a step learns from, in pixels")
+    validate: bool = option(True, "keep the step that is best on the cells held out, or none")
 
     def __post_init__(self) -> None:
         require(self.loss in LOSSES, f"loss must be one of {', '.join(LOSSES)}, not {self.loss!r}")
@@ -68,19 +79,25 @@ class GainTuning:
         network = _seeing_all(network)
         tuned, gains = with_gains(network)
         optimizer = torch.optim.Adam(gains, lr=self.lr)
-        observer.step(0, tuned, None)
+        held_out = _HeldOut(noisy, loss, level, generator, share=HELD_OUT * self.validate)
+        candidates = _Candidates(held_out if self.validate else None, gains)
+        candidates.add(0, tuned)
+        observer.step(0, tuned, None, **candidates.numbers())
         for step in range(1, self.steps + 1):
             for group in optimizer.param_groups:
                 group["lr"] = self.lr * (1 - (step - 1) / self.steps)
-            crop = random_crop(noisy, size, generator)
+            crop = random_crop(held_out.pictures, size, generator)
             value = _loss(loss, tuned, network, crop, level, generator)
             optimizer.zero_grad(set_to_none=True)
             value.backward()
             optimizer.step()
-            if step % SHOW_EVERY == 0 or step == self.steps:
-                observer.step(step, tuned, None, loss=value.item())
+            if step % LOOK_EVERY == 0 or step == self.steps:
+                candidates.add(step, tuned)
+                observer.step(step, tuned, None, loss=value.item(), **candidates.numbers())
             observer.progress(step, self.steps)
-        return Adaptation(fold(tuned), self.steps, self.steps, None, self._reason(loss, level))
+        kept, gain = candidates.best()
+        reason = self._reason(loss, level, kept)
+        return Adaptation(fold(tuned), self.steps, kept, gain, reason)
 
     def _chosen(
         self, noisy: Tensor, noise: NoiseLevel | str | None
@@ -99,10 +116,109 @@ class GainTuning:
         )
         return loss, noise if isinstance(noise, NoiseLevel) else noise_level.estimate(noisy)
 
-    def _reason(self, loss: str, level: NoiseLevel | None) -> str:
-        return f"all {self.steps} steps of the {loss} loss" + (
+    def _reason(self, loss: str, level: NoiseLevel | None, kept: int) -> str:
+        how = f"the {loss} loss" + (
             "" if level is None else f" at noise of sigma {level.sigma:.3g}"
         )
+        if not self.validate:
+            return f"all {self.steps} steps of {how}, not validated"
+        if kept:
+            return f"step {kept} of {self.steps} of {how} is best on the cells held out"
+        return f"no step of {how} is surely better on the cells held out"
+
+
+class _HeldOut:
+    """Cells of the picture that no step learns from, and the errors of a network there.
+
+    Attributes
+    ----------
+    pictures : Tensor (N, C + 1, Y, X)
+        The noisy ones, and where they may be learned from.
+    """
+
+    def __init__(
+        self,
+        noisy: Tensor,
+        loss: str,
+        level: NoiseLevel | None,
+        generator: torch.Generator,
+        *,
+        share: float,
+    ) -> None:
+        size = (noisy.shape[-2], noisy.shape[-1])
+        learned = patch_mask(len(noisy), size, share, CELL, generator)
+        self.pictures = torch.cat([noisy, learned.to(noisy.dtype)], dim=1)
+        self.level = None if loss == "blind-spot" else level
+        if share:
+            side = min(EXAMINED, *noisy.shape[-2:]) // CELL * CELL
+            crop = random_crop(self.pictures, side, generator)
+            self.examined, self.held = crop[:, :-1], 1 - crop[:, -1:]
+        self.seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+
+    @torch.no_grad()
+    def errors(self, predict: nn.Module) -> Tensor:
+        """Mean error in each held-out cell, the same random numbers in each call."""
+        generator = torch.Generator(self.examined.device).manual_seed(self.seed)
+        total, count = torch.zeros_like(self.held), torch.zeros_like(self.held)
+        for _ in range(PROBES):
+            if self.level is None:
+                errors, seen = objectives.blind_spot_map(
+                    predict, self.examined, PROBED_SHARE, generator
+                )
+            else:
+                errors = objectives.sure_map(predict, self.examined, self.level, generator)
+                seen = torch.ones_like(errors)
+            total += errors * seen * self.held
+            count += seen * self.held
+        # Cells of the crop need not lie where those of the picture do; a part of one counts less.
+        sums, counts = F.avg_pool2d(total, CELL), F.avg_pool2d(count, CELL)
+        means = sums / counts.clamp(min=1e-6)
+        return means[counts > 0.5 * counts.max()]
+
+
+class _Candidates:
+    """The gains at each look and their errors on the cells held out; those of 1 are the first."""
+
+    def __init__(self, held_out: _HeldOut | None, gains: list[nn.Parameter]) -> None:
+        self.held_out, self.gains = held_out, gains
+        self.steps: list[int] = []
+        self.errors: list[Tensor] = []
+        self.states: list[list[Tensor]] = []
+
+    def add(self, step: int, tuned: nn.Module) -> None:
+        self.steps.append(step)
+        self.states.append([gain.detach().clone() for gain in self.gains])
+        if self.held_out is not None:
+            self.errors.append(self.held_out.errors(tuned))
+
+    def numbers(self) -> dict[str, float | None]:
+        return {"held_out": float(self.errors[-1].mean())} if self.errors else {}
+
+    def best(self) -> tuple[int, float | None]:
+        """Set the gains to the best; the step they are of, and what they win in dB."""
+        kept, gain = len(self.steps) - 1, None
+        if self.held_out is not None:
+            kept = max(range(len(self.steps)), key=self._sure_gain)
+            gain = self._decibels(kept)
+        with torch.no_grad():
+            for parameter, value in zip(self.gains, self.states[kept], strict=True):
+                parameter.copy_(value)
+        return self.steps[kept], gain
+
+    def _sure_gain(self, index: int) -> float:
+        """By how much the error falls at least, one standard error below the mean of the cells."""
+        if index == 0:
+            return 0.0
+        falls = self.errors[0] - self.errors[index]
+        if len(falls) < 2 or not bool(falls.isfinite().all()):
+            return -math.inf
+        return float(falls.mean() - falls.std() / len(falls) ** 0.5)
+
+    def _decibels(self, index: int) -> float | None:
+        before, after = float(self.errors[0].mean()), float(self.errors[index].mean())
+        if self.held_out is None or self.held_out.level is None or min(before, after) <= 0:
+            return None  # the error of a blind spot has that of the noise in it
+        return 10 * math.log10(before / after)
 
 
 class _AllVisible(nn.Module):
@@ -128,14 +244,15 @@ def _loss(
     name: str,
     tuned: nn.Module,
     network: nn.Module,
-    noisy: Tensor,
+    crop: Tensor,
     level: NoiseLevel | None,
     generator: torch.Generator,
 ) -> Tensor:
+    noisy, learned = crop[:, :-1], crop[:, -1:]
     if level is None:
-        return objectives.blind_spot(tuned, noisy, HIDDEN_SHARE, generator)
+        return objectives.blind_spot(tuned, noisy, HIDDEN_SHARE, generator, learned)
     if name == "sure":
-        return objectives.sure(tuned, noisy, level, generator)
+        return objectives.sure(tuned, noisy, level, generator, learned)
     with torch.no_grad():
         estimate = network(noisy).float()
     return objectives.resample(tuned, estimate, level, generator)
