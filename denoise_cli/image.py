@@ -41,6 +41,8 @@ class Metadata:
         Name of the format the picture came from ("png", "jpeg", "tiff"), or "".
     view : View or None
         What is denoised instead of the samples themselves, and the way back.
+    note : str
+        What reading changed of it, in one line for people; "" if nothing.
     native : Mapping
         Private to the format module named by `format`, such as PNG chunks or TIFF tags; other
         formats read only the keys "dpi" (horizontal and vertical pixels per inch) and
@@ -52,6 +54,7 @@ class Metadata:
     orientation: int = 1
     format: str = ""
     view: View | None = None
+    note: str = ""
     native: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 

@@ -118,8 +118,8 @@ MaxMemory = Annotated[
         "--max-memory",
         metavar="SIZE",
         help="Main memory to stay below, such as 2GB or 1500MiB, for all --jobs together: tiles "
-        "are made as small as that needs. The adaptation, which works on crops, may take more: about "
-        "0.35 GB, the method mpi 1.2 GB, beside an image.",
+        "are made as small as that needs. The adaptation, which works on crops, may take more: "
+        "about 0.35 GB, the method mpi 1.2 GB, beside an image.",
         show_default=False,
         rich_help_panel=_SPEED,
     ),

@@ -296,6 +296,8 @@ def _denoise_file(
     lines = [_line(job, denoiser, outcome, verbose=work.verbose)]
     if outcome.warning:
         lines.insert(0, f"denoise: {job.input}: warning: {outcome.warning}")
+    if noisy.metadata.note:
+        lines.insert(0, f"denoise: {job.input}: note: {noisy.metadata.note}")
     record = _record(job, denoiser, outcome, noisy)
     if clean is not None:
         record["psnr_input"] = mean_psnr(clean, noisy.read().samples, axes)

@@ -1,4 +1,4 @@
-"""JPEG: 8-bit gray and RGB, written so that denoising costs no detail to compression."""
+"""JPEG: 8-bit gray and RGB (and CMYK as RGB), without loss of detail to compression."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import struct
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from ..errors import UnreadableImage, UnwritableOutput
 from ..image import Array, Image, Metadata
-from . import exif as exif_
+from . import cmyk, exif as exif_
 
 NAME = "JPEG"
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
@@ -50,7 +51,7 @@ def matches(header: bytes) -> bool:
 
 
 def read(path: Path) -> Image:
-    """Read a JPEG of gray or RGB samples."""
+    """Read a JPEG; CMYK is converted to RGB."""
     from PIL.JpegImagePlugin import JpegImageFile
 
     encoded = path.read_bytes()
@@ -59,14 +60,18 @@ def read(path: Path) -> Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow, on EXIF that is not used here
         picture = JpegImageFile(io.BytesIO(encoded))
-        if picture.mode not in ("L", "RGB"):
+        if picture.mode not in ("L", "RGB", "CMYK"):
             raise UnreadableImage(
                 f"a JPEG of {picture.mode} colors, which is not read; convert it to RGB"
             )
         samples = np.array(picture)
     axes = "YX" if picture.mode == "L" else "YXS"
     tables = list(picture.quantization.values())
-    return Image(samples, axes, _metadata(encoded, tables))
+    metadata = _metadata(encoded, tables)
+    if picture.mode == "CMYK":  # which Pillow turns the right way round: Adobe inverts it
+        samples, icc, note = cmyk.to_rgb(samples, metadata.icc)
+        metadata = replace(metadata, icc=icc, note=note)
+    return Image(samples, axes, metadata)
 
 
 def write(path: Path, image: Image) -> None:
