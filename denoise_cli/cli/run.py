@@ -248,13 +248,14 @@ def _denoise_file(
     job: files.Job, *, work: Work, denoiser: Denoiser, progress: Progress | None = None
 ) -> Done:
     from ..image import Image, Stack
-    from ..io import open_stack, write
+    from ..io import check_picture, open_stack, write
     from .score import mean_psnr, read_reference, scores
 
     with Streams(to_stdout=job.output == files.STREAM) as streams, streams.named():
         with open_stack(streams.input(job.input)) as noisy:
             target = streams.output(job.output, work.suffix or f".{noisy.metadata.format}")
             files.check_suffix(target)
+            check_picture(target, noisy)
             axes = work.axes or noisy.axes
             clean, found = None, []
             if job.reference:

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import UnreadableImage, UnwritableOutput
-from ..image import Array, Image, Metadata
+from ..image import Image, Metadata, Stack
 from . import cmyk, exif as exif_
+from .limits import check_8_bits, check_opaque, check_single
 
 NAME = "JPEG"
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
@@ -74,16 +75,28 @@ def read(path: Path) -> Image:
     return Image(samples, axes, metadata)
 
 
+def check(stack: Stack, suffix: str) -> None:
+    """Raise UnwritableOutput if a JPEG cannot hold pictures of this kind."""
+    check_single(stack, NAME)
+    check_8_bits(stack, NAME)
+    check_opaque(stack, NAME)
+    if max(stack.shape[:2]) > MAX_SIDE:
+        raise UnwritableOutput(f"JPEG holds {MAX_SIDE} pixels a side; write a .png or .tif file")
+    _header(stack.metadata, [])
+
+
 def write(path: Path, image: Image) -> None:
     """Write a JPEG without chroma subsampling, of quality 95 or that of its source if better."""
     import PIL.Image
 
-    samples = _storable(image)
+    samples = image.samples
+    if samples.ndim == 3 and samples.shape[2] == 1:
+        samples = samples[:, :, 0]
     native = image.metadata.native if image.metadata.format == "jpeg" else {}
     encoded = io.BytesIO()
     # Neither optimized nor progressive: Pillow then needs a buffer for the whole file, which
     # it makes too small for noisy pictures.
-    PIL.Image.fromarray(samples).save(
+    PIL.Image.fromarray(np.ascontiguousarray(samples)).save(
         encoded,
         "JPEG",
         qtables=_finer_tables(native.get("tables", [])),
@@ -201,22 +214,3 @@ def _finer_tables(tables: Iterable[Iterable[int]]) -> list[list[int]]:
         for other in source[i : i + 1] or source[-1:]:
             finer[i] = [min(a, b) for a, b in zip(table, other, strict=True)]
     return finer
-
-
-def _storable(image: Image) -> Array:
-    """Return the samples as JPEG has them, or say why it cannot."""
-    samples, axes = image.samples, image.axes
-    if axes not in ("YX", "YXS"):
-        raise UnwritableOutput(f"JPEG holds one picture, not axes {axes}; write a .tif file")
-    if samples.dtype != np.uint8:
-        other = ".png or .tif" if samples.dtype.name == "uint16" else ".tif"
-        raise UnwritableOutput(
-            f"JPEG holds 8 bits per sample, not {samples.dtype}; write a {other} file"
-        )
-    if axes == "YXS" and samples.shape[2] in (2, 4):
-        raise UnwritableOutput("JPEG cannot hold transparency; write a .png or .tif file")
-    if max(samples.shape[:2]) > MAX_SIDE:
-        raise UnwritableOutput(f"JPEG holds {MAX_SIDE} pixels a side; write a .png or .tif file")
-    if axes == "YXS" and samples.shape[2] == 1:
-        samples = samples[:, :, 0]
-    return np.ascontiguousarray(samples)

@@ -39,12 +39,12 @@ from .tiff_layout import (
     Layout,
     quiet,
 )
-from .tiff_write import write_stack
+from .tiff_write import check, write_stack
 
 if TYPE_CHECKING:
     import tifffile
 
-__all__ = ["NAME", "SUFFIXES", "matches", "open", "write_stack"]
+__all__ = ["NAME", "SUFFIXES", "check", "matches", "open", "write_stack"]
 
 NAME = "TIFF"
 SUFFIXES = frozenset({".tif", ".tiff"})
