@@ -24,6 +24,9 @@ class View(Protocol):
     def inverse(self, samples: Array, denoised: Array) -> Array:
         """Denoised ones -> samples of the shape and dtype of the stored `samples`."""
 
+    def linear(self, samples: Array) -> tuple[Array, str]:
+        """Stored samples -> what they measure, on 0..1, and its axes: to compare them."""
+
 
 @dataclass(frozen=True)
 class Metadata:

@@ -163,7 +163,7 @@ def plan(
     for one, target in zip(found, outputs, strict=True):
         clean, traces = reference, trace
         if reference is not None and reference.is_dir():
-            clean = reference / one.place
+            clean = _clean_of(reference / one.place)
         if trace is not None and several:
             stem = one.place.with_suffix("")
             traces = trace / (stem if stems[stem] == 1 else one.place)
@@ -262,6 +262,14 @@ def _output(found: Found, output: str | None, folder: Path | None, suffix: str |
         return Path(output) if output else STREAM
     path = found.path
     return path.with_name(f"{path.stem}{MARK}{suffix or output_suffix(path)}")
+
+
+def _clean_of(named: Path) -> Path:
+    """`named`, or the only image of its name in another format: that of a raw file is a PNG."""
+    if named.is_file() or not named.parent.is_dir():
+        return named
+    others = [path for path in list_images(named.parent) if path.stem == named.stem]
+    return others[0] if len(others) == 1 else named
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -302,7 +302,8 @@ Reference = Annotated[
         "--reference",
         metavar="CLEAN",
         help="The clean image, to report PSNR and SSIM; for several inputs a folder with the "
-        "same names.",
+        "same names. Of a camera raw file the clean mosaic: another raw file, or a gray 16-bit "
+        "image of all its samples.",
         show_default=False,
         rich_help_panel=_REPORT,
     ),
