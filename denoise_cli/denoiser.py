@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -288,6 +289,7 @@ class Denoiser:
                 denoised = self._predict(adaptation.predict, noisy, report)
             return noisy + self.strength * (denoised - noisy) if self.strength < 1 else denoised
 
+        self._check_memory(view)
         planes = streaming.plane_count(view)
         work = streaming.Work(view, adapt_to, predict if self.strength else None, once=once)
         denoised = replace(view, frame=work.frame)
@@ -414,18 +416,33 @@ class Denoiser:
         longest = max(noisy.shape[-2:])
         if tile is None:
             tile = TILE if longest > WHOLE_SIDE else 0
-        if self.max_memory is None or self._device.torch.type != "cpu":
+        if self.max_memory is None or not self._on_cpu:
             return tile
-        needed = memory.resident() + noisy.nbytes  # the result is as large as the input
-        pixel = int(getattr(self._network, "tile_bytes", memory.TILE_BYTES))
-        largest = memory.largest_tile(self.max_memory - needed, pixel)
-        if not largest:
-            least = needed + memory.SMALLEST_TILE**2 * pixel
-            raise NotEnoughMemory(
-                f"needs about {least / 1e9:.1f} GB with the smallest tiles, more than the "
-                f"{self.max_memory / 1e9:.1f} GB allowed; give a larger --max-memory"
-            )
+        memory.trim()
+        held = memory.resident() + noisy.nbytes  # the result is as large as the input
+        largest = memory.tile_within(self.max_memory, held, self._tile_bytes)
         return min(tile or longest, largest) if largest < longest else tile
+
+    def _check_memory(self, stack: Stack) -> None:
+        """Refuse a `max_memory` too small for the prediction before there is an adaptation."""
+        if self.max_memory is None or not self._on_cpu:
+            return
+        frame = stack.frame(0)  # counts as held while it is here
+        pixels = math.prod(stack.shape[stack.axes.index(letter)] for letter in "YX")
+        colors = 3 if "S" in stack.axes and stack.shape[stack.axes.index("S")] >= 3 else 1
+        # What comes out of it, and a plane in float32 before and after.
+        held = memory.resident() + frame.nbytes + 2 * 4 * colors * pixels
+        if getattr(self.method_options, "steps", 0):
+            held += memory.ADAPTED_BYTES
+        memory.tile_within(self.max_memory, held, self._tile_bytes)
+
+    @property
+    def _on_cpu(self) -> bool:
+        return bool(self._device.torch.type == "cpu")
+
+    @property
+    def _tile_bytes(self) -> int:
+        return int(getattr(self._network, "tile_bytes", memory.TILE_BYTES))
 
     def _predict_part(self, predict: Predictor, part: np.ndarray) -> np.ndarray:
         def run(plane: np.ndarray) -> np.ndarray:

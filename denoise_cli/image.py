@@ -24,6 +24,9 @@ class View(Protocol):
     def inverse(self, samples: Array, denoised: Array) -> Array:
         """Denoised ones -> samples of the shape and dtype of the stored `samples`."""
 
+    def linear(self, samples: Array) -> tuple[Array, str]:
+        """Stored samples -> what they measure, on 0..1, and its axes: to compare them."""
+
 
 @dataclass(frozen=True)
 class Metadata:
@@ -41,6 +44,8 @@ class Metadata:
         Name of the format the picture came from ("png", "jpeg", "tiff"), or "".
     view : View or None
         What is denoised instead of the samples themselves, and the way back.
+    note : str
+        What reading changed of it, in one line for people; "" if nothing.
     native : Mapping
         Private to the format module named by `format`, such as PNG chunks or TIFF tags; other
         formats read only the keys "dpi" (horizontal and vertical pixels per inch) and
@@ -52,6 +57,7 @@ class Metadata:
     orientation: int = 1
     format: str = ""
     view: View | None = None
+    note: str = ""
     native: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 

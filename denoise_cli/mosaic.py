@@ -136,6 +136,12 @@ class Mosaic:
         self._keep_means(self._visible(samples), visible)
         return result
 
+    def linear(self, samples: Array) -> tuple[Array, str]:
+        """Stored samples (Y, X) -> those of `area`, 0 at their black and 1 at the white level."""
+        visible = self._visible(samples)
+        black = _repeated(np.array(self.black), visible.shape)
+        return (visible - black) / (self.white - black), "YX"
+
     def _keep_means(self, before: Array, after: Array) -> None:
         """Give `after` the mean of each color of `before`: networks shift dark colors a little."""
         colors, black = np.array(self.colors), np.array(self.black)

@@ -385,6 +385,18 @@ def test_too_little_memory_is_one_line(folder, call):
     assert not Path("photo_denoised.png").exists()
 
 
+def test_too_little_memory_is_refused_before_the_adaptation(folder, fast):
+    """The adapted network is saved as soon as there is one, before anything is predicted."""
+    photo()
+    adapted = ("--adapted-out", "adapted.safetensors")
+    code, out, err = fast("photo.png", "--max-memory", "1MB", *adapted, "--json")
+    assert (code, out, len(err)) == (1, "", 1)
+    assert "allowed; give a larger --max-memory" in err[0]
+    assert not Path("adapted.safetensors").exists()
+    assert fast("photo.png", "--max-memory", "64GB", *adapted)[0] == 0
+    assert Path("adapted.safetensors").exists()
+
+
 def test_out_of_memory_takes_smaller_tiles(folder, tiny):
     """With an address space that the whole does not fit into, tiles are halved until they do."""
     photo("large.png", shape=(1400, 1400, 3))

@@ -283,6 +283,110 @@ def test_adaptation_trace_and_json(dng, tmp_path, tiny, capsys):
     assert any((tmp_path / "trace").iterdir())
 
 
+@pytest.fixture
+def pair(dng, tmp_path):
+    """A raw file with black levels of its own, and its clean mosaic; the scores to be found."""
+    levels, pattern = ((100.0, 120.0), (140.0, 160.0)), BAYER["RGGB"]
+    path = dng(levels=levels, margins=(4, 6), shape=(96, 144))
+    _, clean = mosaic_of(pattern, (92, 138))
+    black = repeated(levels, clean.shape)
+    samples = np.full((96, 144), 130, np.uint16)
+    samples[4:, 6:] = np.rint(clean + black)
+    image = io.read(path)
+
+    def psnr(noisy):
+        span = WHITE - np.mean(levels)
+        error = (noisy[4:, 6:].astype(float) - samples[4:, 6:]) / span
+        return -10 * np.log10(np.square(error).mean())
+
+    io.write(tmp_path / "clean.dng", replace(image, samples=samples))
+    Pillow.fromarray(samples).save(tmp_path / "clean.png")
+    return path, image.samples, psnr
+
+
+@pytest.mark.parametrize("suffix", ["png", "dng"])
+def test_a_clean_mosaic_scores_a_raw_file(pair, tmp_path, tiny, capsys, suffix):
+    """Between black and white, without margins; whatever is written."""
+    path, noisy, psnr = pair
+    clean = tmp_path / f"clean.{suffix}"
+    for name in ("out.dng", "out.tif"):
+        options = ("-m", "none", "-w", tiny, "--device", "cpu", "--precision", "fp32", "--json")
+        assert call(path, "-o", tmp_path / name, "--reference", clean, *options, "-q") == 0
+        record = json.loads(capsys.readouterr().out)
+        assert record["psnr_input"] == pytest.approx(psnr(noisy), abs=0.1)  # of mean levels
+        denoised = io.read(tmp_path / "out.dng").samples
+        assert record["psnr"] == pytest.approx(psnr(denoised), abs=0.1)
+        assert 0 < record["ssim"] < 1
+
+
+def test_clean_mosaics_of_folders(pair, tmp_path, tiny, capsys):
+    """By name, in whatever format; `evaluate` too."""
+    path, noisy, psnr = pair
+    for folder in ("noisy", "clean"):
+        (tmp_path / folder).mkdir()
+    path.rename(tmp_path / "noisy" / "shot.dng")
+    (tmp_path / "clean.png").rename(tmp_path / "clean" / "shot.png")
+    options = ("-m", "none", "-w", tiny, "--device", "cpu", "--precision", "fp32", "--json", "-q")
+    found = ("--reference", tmp_path / "clean")
+    assert call(tmp_path / "noisy", "-o", tmp_path / "out", *found, *options) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["psnr_input"] == pytest.approx(psnr(noisy), abs=0.1)
+    folders = ("--clean", tmp_path / "clean", "--noisy", tmp_path / "noisy")
+    assert call("evaluate", *folders, *options) == 0
+    evaluated, _ = map(json.loads, capsys.readouterr().out.splitlines())
+    assert evaluated["psnr_noisy"] == record["psnr_input"]
+    assert evaluated["psnr"] == record["psnr"]
+
+
+def test_a_reference_that_is_no_mosaic_is_refused(pair, tmp_path, tiny, capsys):
+    path, noisy, _ = pair
+    Pillow.fromarray(np.uint8(noisy >> 4)).save(tmp_path / "gray.png")
+    Pillow.fromarray(noisy[4:, 6:]).save(tmp_path / "cut.png")
+    for clean in ("gray.png", "cut.png"):
+        reference = ("--reference", tmp_path / clean)
+        assert call(path, "-o", tmp_path / "out.dng", *reference, "-m", "none", "-w", tiny) == 1
+        line = capsys.readouterr().err
+        assert "no clean mosaic" in line
+        assert "144x96" in line
+    reference = ("--reference", tmp_path / "clean.dng", "-m", "none", "-w", tiny)
+    assert call(tmp_path / "cut.png", "-o", tmp_path / "out.png", *reference) == 1
+    assert "is a camera raw file, the noisy image is none" in capsys.readouterr().err
+    clean = ("evaluate", "--clean", tmp_path / "clean.dng", "--noise", "gaussian:25")
+    assert call(*clean, "-m", "none", "-w", tiny) == 2
+    assert "--noise is added to pictures" in capsys.readouterr().err
+    assert not list(tmp_path.glob("out.*"))
+
+
+def unclipped(path):
+    """Rendered linearly, from far enough below black that noise is not cut off there."""
+    with rawpy.imread(str(path)) as raw:
+        return raw.postprocess(
+            use_camera_wb=True,
+            no_auto_bright=True,
+            output_bps=16,
+            adjust_maximum_thr=0.0,
+            gamma=(1, 1),
+            user_black=BLACK - 150,
+        ).astype(float)
+
+
+@pytest.mark.parametrize(("pattern", "flip"), [("RGGB", 0), ("GBRG", 6)])
+def test_the_mean_color_of_a_rendering_stays(dng, tmp_path, pattern, flip):
+    """Within 0.5 % of the light; noise goes. What black renders to is no light."""
+    path, out = dng(pattern=pattern, flip=flip, shape=(320, 400)), tmp_path / "out.dng"
+    assert call(path, "-o", out, "-m", "none", "--device", "cpu", "-q") == 0
+    dark = raw_image(pattern, (320, 400), flip=flip)
+    dark.samples[...] = BLACK
+    io.write(tmp_path / "dark.dng", dark)
+    black = unclipped(tmp_path / "dark.dng")
+    before, after = (unclipped(name) - black for name in (path, out))
+    assert (before > -black).mean() > 0.9999  # nothing was cut off
+    shift = after.mean(axis=(0, 1)) / before.mean(axis=(0, 1)) - 1
+    assert np.abs(shift).max() < 0.005
+    rough = [np.diff(picture, axis=0).std() for picture in (before, after)]
+    assert rough[1] < 0.6 * rough[0]
+
+
 def test_what_cannot_be_done_is_refused_in_one_line(dng, tmp_path, capsys, tiny):
     path = dng()
     assert call(path, "-o", tmp_path / "out.nef", "-m", "none", "-w", tiny) != 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,12 +103,13 @@ def _denoisers(
 def _evaluate_pair(pair: Pair, denoisers: list[Denoiser], report: Report) -> Iterator[Record]:
     from .score import mean_psnr, scores
 
-    samples, axes, clean = pair.load()
-    psnr_noisy = mean_psnr(clean, samples, axes)
+    noisy, clean = pair.load()
+    view = noisy.metadata.view
+    psnr_noisy = mean_psnr(clean, noisy)
     for denoiser in denoisers:
         report.start(f"{pair.name} {pair.noise or ''} {denoiser.method}")
-        result = denoiser.run(samples, axes, progress=report.step)
-        psnr, ssim = scores(clean, result.samples, axes)
+        result = denoiser.run(noisy.samples, noisy.axes, view=view, progress=report.step)
+        psnr, ssim = scores(clean, replace(noisy, samples=result.samples))
         yield {
             "image": pair.name,
             "noise": pair.noise,

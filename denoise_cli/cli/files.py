@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from ..errors import UnreadableImage, UnwritableOutput, UsageError
-from ..io import SUFFIXES, check_suffix as check_known, is_folder, is_store, output_suffix
+from ..io import SUFFIXES, WRITTEN, check_suffix as check_known, is_folder, is_store, output_suffix
 
 MARK = "_denoised"
 STREAM = Path("-")  # standard input or output
@@ -163,7 +163,7 @@ def plan(
     for one, target in zip(found, outputs, strict=True):
         clean, traces = reference, trace
         if reference is not None and reference.is_dir():
-            clean = reference / one.place
+            clean = _clean_of(reference / one.place)
         if trace is not None and several:
             stem = one.place.with_suffix("")
             traces = trace / (stem if stems[stem] == 1 else one.place)
@@ -201,13 +201,16 @@ def parse_format(text: str | None) -> str | None:
     Raises
     ------
     UsageError
-        If no format is called so.
+        If no format is called so, or it is only read.
     """
     if text is None:
         return None
     suffix = f".{text.lower().removeprefix('.')}"
     if suffix not in SUFFIXES:
-        raise UsageError(f"--format {text!r} is no image format; known are {known_suffixes()}")
+        raise UsageError(
+            f"--format {text!r} is no image format; known are {known_suffixes(WRITTEN)}"
+        )
+    check_known(Path(f"--format {suffix}"))
     return suffix
 
 
@@ -215,7 +218,7 @@ def check_suffix(output: Path) -> None:
     """Refuse an output whose format cannot be told from its name."""
     if output.suffix.lower() not in SUFFIXES:
         raise UsageError(
-            f"{output}: its suffix names no image format; known are {known_suffixes()}"
+            f"{output}: its suffix names no image format; known are {known_suffixes(WRITTEN)}"
         )
     check_known(output)
 
@@ -228,9 +231,9 @@ def make_folder(folder: Path) -> None:
         raise UnwritableOutput(f"{folder}: cannot be created ({error.strerror})") from None
 
 
-def known_suffixes() -> str:
+def known_suffixes(suffixes: frozenset[str] = SUFFIXES) -> str:
     """All known suffixes in one line."""
-    return ", ".join(sorted(SUFFIXES))
+    return ", ".join(sorted(suffixes))
 
 
 def output_folder(output: str | None, *, several: bool) -> Path | None:
@@ -259,6 +262,14 @@ def _output(found: Found, output: str | None, folder: Path | None, suffix: str |
         return Path(output) if output else STREAM
     path = found.path
     return path.with_name(f"{path.stem}{MARK}{suffix or output_suffix(path)}")
+
+
+def _clean_of(named: Path) -> Path:
+    """`named`, or the only image of its name in another format: that of a raw file is a PNG."""
+    if named.is_file() or not named.parent.is_dir():
+        return named
+    others = [path for path in list_images(named.parent) if path.stem == named.stem]
+    return others[0] if len(others) == 1 else named
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -29,12 +29,12 @@ class Pair:
     noise : str or None
         The noise specification; None for images that are noisy by themselves.
     load : callable
-        -> (noisy samples, their axes, clean pictures (1, Y, X, C) on 0..1).
+        -> (noisy image, clean pictures (1, Y, X, C) on 0..1).
     """
 
     name: str
     noise: str | None
-    load: Callable[[], tuple[np.ndarray, str, np.ndarray]]
+    load: Callable[[], tuple[Image, np.ndarray]]
 
 
 def synthetic(clean: Path, specs: list[str], *, seed: int, limit: int | None) -> list[Pair]:
@@ -99,17 +99,18 @@ class _Synthetic:
     model: Any
     seed: int
 
-    def __call__(self) -> tuple[np.ndarray, str, np.ndarray]:
+    def __call__(self) -> tuple[Image, np.ndarray]:
         import torch
 
         image = read(self.path)
+        if image.metadata.view is not None:
+            raise UsageError(f"{self.path}: is a camera raw file; --noise is added to pictures")
         clean = pictures(image.samples, image.axes)
         digest = hashlib.sha256(f"{self.seed}/{self.path.name}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
         planes = torch.from_numpy(np.moveaxis(clean, -1, 1).copy())
         noisy = np.moveaxis(self.model.sample(planes, generator).numpy(), 1, -1)
-        samples, axes = _as_image(noisy)
-        return samples, axes, clean
+        return _as_image(noisy), clean
 
 
 @dataclass(frozen=True)
@@ -117,13 +118,13 @@ class _Real:
     path: Path
     truth: Path
 
-    def __call__(self) -> tuple[np.ndarray, str, np.ndarray]:
+    def __call__(self) -> tuple[Image, np.ndarray]:
         noisy: Image = read(self.path)
-        return noisy.samples, noisy.axes, read_reference(self.truth, noisy)
+        return noisy, read_reference(self.truth, noisy)
 
 
-def _as_image(planes: np.ndarray) -> tuple[np.ndarray, str]:
-    """Pictures (N, Y, X, C) -> the smallest array that holds them, and its axes."""
+def _as_image(planes: np.ndarray) -> Image:
+    """Pictures (N, Y, X, C) -> the smallest array that holds them."""
     axes = ("" if len(planes) == 1 else "Z") + "YX" + ("" if planes.shape[-1] == 1 else "S")
     samples = planes[0] if len(planes) == 1 else planes
-    return np.ascontiguousarray(samples if axes.endswith("S") else samples[..., 0]), axes
+    return Image(np.ascontiguousarray(samples if axes.endswith("S") else samples[..., 0]), axes)

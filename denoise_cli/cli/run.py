@@ -247,19 +247,21 @@ def _denoise(work: Work, jobs: list[files.Job], processes: int, report: Report) 
 def _denoise_file(
     job: files.Job, *, work: Work, denoiser: Denoiser, progress: Progress | None = None
 ) -> Done:
-    from ..image import Image, Stack
-    from ..io import open_stack, write
+    from ..image import Stack
+    from ..io import check_picture, open_stack, write
     from .score import mean_psnr, read_reference, scores
 
     with Streams(to_stdout=job.output == files.STREAM) as streams, streams.named():
         with open_stack(streams.input(job.input)) as noisy:
             target = streams.output(job.output, work.suffix or f".{noisy.metadata.format}")
             files.check_suffix(target)
+            check_picture(target, noisy)
             axes = work.axes or noisy.axes
             clean, found = None, []
             if job.reference:
                 noisy = Stack.of(noisy.read())  # scores need all of it
-                clean = read_reference(job.reference, Image(noisy.read().samples, axes))
+                original = replace(noisy.read(), axes=axes)
+                clean = read_reference(job.reference, original)
             trace = _start_trace(job.trace, noisy.with_axes(axes), clean) if job.trace else None
             shown = _Middle(noisy) if work.figures or work.preview else None
 
@@ -296,10 +298,12 @@ def _denoise_file(
     lines = [_line(job, denoiser, outcome, verbose=work.verbose)]
     if outcome.warning:
         lines.insert(0, f"denoise: {job.input}: warning: {outcome.warning}")
+    if noisy.metadata.note:
+        lines.insert(0, f"denoise: {job.input}: note: {noisy.metadata.note}")
     record = _record(job, denoiser, outcome, noisy)
     if clean is not None:
-        record["psnr_input"] = mean_psnr(clean, noisy.read().samples, axes)
-        record["psnr"], record["ssim"] = scores(clean, found[0], axes)
+        record["psnr_input"] = mean_psnr(clean, original)
+        record["psnr"], record["ssim"] = scores(clean, replace(original, samples=found[0]))
     figure = crops = None
     if shown is not None and before is not None:
         after = shown.image()

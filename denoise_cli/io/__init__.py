@@ -19,7 +19,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from ..errors import UnreadableImage, UnwritableOutput, UsageError
-from ..image import Array, Image, Stack
+from ..image import Array, Image, Metadata, Stack
 from . import avif, bmp, dicom, dng, exr, gif, heif, jpeg, ome_zarr, png, pnm, raw, tiff, webp
 from .temporary import beside
 
@@ -55,8 +55,14 @@ class PictureFormat(Format, Protocol):
     def read(self, path: Path) -> Image:
         """Read a file."""
 
+    def check(self, stack: Stack, suffix: str) -> None:
+        """Raise UnwritableOutput if files of this suffix cannot hold such pictures.
+
+        No frame is asked for: shape, axes, dtype and metadata must tell.
+        """
+
     def write(self, path: Path, image: Image) -> None:
-        """Write to a path that may be overwritten."""
+        """Write what was checked to a path that may be overwritten."""
 
 
 @runtime_checkable
@@ -65,6 +71,9 @@ class StackFormat(Format, Protocol):
 
     def open(self, path: Path) -> AbstractContextManager[Stack]:
         """Open a file; its frames can be read inside the context."""
+
+    def check(self, stack: Stack, suffix: str) -> None:
+        """As that of `PictureFormat`."""
 
     def write_stack(self, path: Path, stack: Stack) -> None:
         """Write the frames as they come, to a path that may be overwritten."""
@@ -91,9 +100,12 @@ FORMATS: tuple[AnyFormat, ...] = (
 
 SUFFIXES: frozenset[str] = frozenset().union(*(format_.SUFFIXES for format_ in FORMATS))
 
+# Suffixes that are only read although others of their format are written: why, and what instead.
+UNWRITTEN: dict[str, str] = dict(pnm.UNWRITTEN)
+
 WRITTEN: frozenset[str] = frozenset().union(
     *(f.SUFFIXES for f in FORMATS if isinstance(f, PictureFormat | StackFormat))
-)
+) - frozenset(UNWRITTEN)
 
 HEADER_BYTES = 132
 
@@ -221,9 +233,10 @@ def write(path: str | os.PathLike[str], image: Image | Stack, *, overwrite: bool
     path = Path(path)
     check_output(path, overwrite=overwrite)
     stack = Stack.of(image) if isinstance(image, Image) else image
-    format_ = next(f for f in FORMATS if path.suffix.lower() in f.SUFFIXES)
-    if stack.metadata.view is not None and format_ is not dng:
-        stack = Stack.of(dng.develop(stack.read(), bits=8 if format_ is jpeg else 16))
+    check_picture(path, stack)
+    format_ = _format_named(path)
+    if _is_developed(stack, format_):
+        stack = Stack.of(dng.develop(stack.read(), bits=_bits_developed(format_)))
     target = Path(os.path.realpath(path))  # a link stays a link
     temporary = beside(target)
     try:
@@ -235,7 +248,7 @@ def write(path: str | os.PathLike[str], image: Image | Stack, *, overwrite: bool
         if isinstance(format_, StackFormat):
             format_.write_stack(temporary, stack)
         else:
-            assert isinstance(format_, PictureFormat)  # by check_output
+            assert isinstance(format_, PictureFormat)  # by check_suffix
             format_.write(temporary, stack.read())
         if not overwrite and target.exists():
             raise UsageError(_exists(path))
@@ -264,7 +277,50 @@ def write(path: str | os.PathLike[str], image: Image | Stack, *, overwrite: bool
 
 def output_suffix(path: Path) -> str:
     """The suffix of what is written for an input of this name if nothing else is said."""
-    return ".dng" if path.suffix.lower() in raw.SUFFIXES else path.suffix
+    suffix = path.suffix.lower()
+    if suffix == ".pbm":
+        return ".pgm"
+    return ".dng" if suffix in raw.SUFFIXES else path.suffix
+
+
+def check_picture(path: str | os.PathLike[str], stack: Stack) -> None:
+    """Raise what `write` would raise for such a picture: to be asked before work.
+
+    No frame is asked for.
+
+    Raises
+    ------
+    UsageError
+        The suffix is unknown, or that of a format which is only read.
+    UnwritableOutput
+        The format cannot hold its axes, type or metadata, or needs a library that is not here.
+    """
+    path = Path(path)
+    check_suffix(path)
+    format_ = _format_named(path)
+    if _is_developed(stack, format_):
+        kind = np.dtype(f"uint{_bits_developed(format_)}")
+        metadata = Metadata(exif=stack.metadata.exif)
+        stack = replace(stack, shape=(*stack.shape, 3), axes="YXS", dtype=kind, metadata=metadata)
+    assert isinstance(format_, PictureFormat | StackFormat)  # by check_suffix
+    try:
+        format_.check(stack, path.suffix.lower())
+    except UnwritableOutput as error:
+        raise UnwritableOutput(f"{path}: {error}") from error
+
+
+def _is_developed(stack: Stack, format_: Format) -> bool:
+    """Whether a mosaic is written as a picture."""
+    return stack.metadata.view is not None and format_ is not dng
+
+
+def _bits_developed(format_: Format) -> int:
+    return 8 if format_ in (jpeg, webp) else 16
+
+
+def _format_named(path: Path) -> AnyFormat:
+    """The format that the suffix names."""
+    return next(f for f in FORMATS if path.suffix.lower() in f.SUFFIXES)
 
 
 def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -312,6 +368,8 @@ def check_suffix(path: Path) -> None:
         raise UsageError(
             f"{path}: unknown suffix {path.suffix!r}; use one of {', '.join(sorted(WRITTEN))}"
         )
+    if path.suffix.lower() in UNWRITTEN:
+        raise UsageError(f"{path}: {UNWRITTEN[path.suffix.lower()]}")
     if isinstance(format_, ReadFormat):
         raise UsageError(f"{path}: {format_.READ_ONLY}")
 

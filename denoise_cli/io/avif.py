@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UnreadableImage, UnwritableOutput
-from ..image import Array, Image
+from ..image import Array, Image, Stack
 from . import pillow
 from .depth import narrowed, widened
+from .limits import check_single
 
 NAME = "AVIF"
 SUFFIXES = frozenset({".avif"})
@@ -42,6 +43,20 @@ def read(path: Path) -> Image:
     return Image(widened(samples, (1 << depth) - 1), "YX" if samples.ndim == 2 else "YXS", metadata)
 
 
+def check(stack: Stack, suffix: str) -> None:
+    """Raise UnwritableOutput if an AVIF cannot hold pictures of this kind."""
+    if stack.dtype != np.uint16:
+        pillow.check(stack, NAME)
+        return
+    check_single(stack, NAME)
+    metadata = stack.metadata
+    if metadata.icc or metadata.exif or metadata.native.get("xmp") or metadata.orientation != 1:
+        raise UnwritableOutput(
+            "AVIF of 10 and 12 bits is written without profile and EXIF, which this picture has; "
+            "write a .png or .tif file"
+        )
+
+
 def write(path: Path, image: Image) -> None:
     """Write an AVIF without chroma subsampling, of the depth it was read with."""
     native = image.metadata.native if image.metadata.format == "avif" else {}
@@ -50,7 +65,7 @@ def write(path: Path, image: Image) -> None:
         encoded = _encode_deep(image, native.get("depth", 12), color)
         path.write_bytes(encoded)
         return
-    (picture,) = pillow.pictures(image, NAME, alpha=True, animated=False)
+    (picture,) = pillow.pictures(image)
     options = pillow.save_options(image)
     sampling = "4:0:0" if picture.mode == "L" else "4:4:4"
     picture.save(path, "AVIF", quality=QUALITY, subsampling=sampling, **options)
@@ -61,14 +76,8 @@ def write(path: Path, image: Image) -> None:
 def _encode_deep(image: Image, depth: int, color: tuple[int, int, int] | None) -> bytes:
     import imagecodecs
 
-    metadata = image.metadata
-    if metadata.icc or metadata.exif or metadata.native.get("xmp") or metadata.orientation != 1:
-        raise UnwritableOutput(
-            f"AVIF of {depth} bits is written without profile and EXIF, which this picture has; "
-            "write a .png or .tif file"
-        )
     depth = max(depth, 10)
-    samples = narrowed(pillow.frames_of(image, NAME, animated=False)[0], (1 << depth) - 1)
+    samples = narrowed(image.samples, (1 << depth) - 1)
     primaries, transfer, _ = color or (UNSPECIFIED,) * 3
     return bytes(
         imagecodecs.avif_encode(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import UnwritableOutput
-from ..image import Image
+from ..image import Image, Stack
 from . import pillow
+from .limits import check_bare, sample_count
 
 NAME = "BMP"
 SUFFIXES = frozenset({".bmp", ".dib"})
@@ -29,13 +30,16 @@ def read(path: Path) -> Image:
         return pillow.read(picture, "bmp")
 
 
+def check(stack: Stack, suffix: str) -> None:
+    """Raise UnwritableOutput if a BMP cannot hold pictures of this kind."""
+    pillow.check(stack, NAME)
+    if sample_count(stack) == 2:
+        raise UnwritableOutput("BMP cannot hold gray with transparency; write a .png file")
+    check_bare(stack, NAME)
+
+
 def write(path: Path, image: Image) -> None:
     """Write a BMP with its resolution; it has no place for a profile or EXIF."""
-    (picture,) = pillow.pictures(image, NAME, alpha=True, animated=False)
-    if picture.mode == "LA":
-        raise UnwritableOutput("BMP cannot hold gray with transparency; write a .png file")
-    metadata = image.metadata
-    if metadata.icc or metadata.exif:
-        raise UnwritableOutput("BMP cannot hold a color profile or EXIF; write a .png or .tif file")
-    dpi = metadata.native.get("dpi")
+    (picture,) = pillow.pictures(image)
+    dpi = image.metadata.native.get("dpi")
     picture.save(path, "BMP", **({"dpi": dpi} if dpi else {}))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UnreadableImage, UnwritableOutput
-from ..image import Array, Image, Metadata
+from ..image import Array, Image, Metadata, Stack
 from .extras import needed
 
 NAME = "DICOM"
@@ -54,25 +54,32 @@ def read(path: Path) -> Image:
     return Image(samples, axes, Metadata(format="dicom", native=native))
 
 
+def check(stack: Stack, suffix: str) -> None:
+    """Raise UnwritableOutput if the DICOM it came from cannot hold pictures of this kind."""
+    needed("pydicom", "dicom", UnwritableOutput, NAME)
+    if stack.metadata.format != "dicom":
+        raise UnwritableOutput("DICOM is written only from DICOM; write a .tif file")
+    native = stack.metadata.native
+    allocated = native["dataset"].BitsAllocated
+    if stack.axes != native["axes"] or stack.dtype.itemsize * 8 != allocated:
+        raise UnwritableOutput(
+            f"DICOM cannot take axes {stack.axes} of {stack.dtype} in place of its own picture; "
+            "write a .tif file"
+        )
+
+
 def write(path: Path, image: Image) -> None:
     """Write the data set of the source with new pixels, marked as derived, uncompressed.
 
     Nothing else makes a DICOM: it says who was examined and how.
     """
     pydicom = needed("pydicom", "dicom", UnwritableOutput, NAME)
-    if image.metadata.format != "dicom":
-        raise UnwritableOutput("DICOM is written only from DICOM; write a .tif file")
     native = image.metadata.native
     dataset = copy.deepcopy(native["dataset"])
     bits = int(dataset.BitsStored)
     signed = bool(dataset.PixelRepresentation)
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     samples = np.clip(image.samples, low, high)
-    if image.axes != native["axes"] or samples.dtype.itemsize * 8 != dataset.BitsAllocated:
-        raise UnwritableOutput(
-            f"DICOM cannot take axes {image.axes} of {samples.dtype} in place of its own picture; "
-            "write a .tif file"
-        )
     dataset.PixelData = np.ascontiguousarray(
         samples.astype(samples.dtype.newbyteorder("<"))
     ).tobytes()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UnwritableOutput
-from ..image import Array, Image, Metadata
+from ..image import Array, Image, Metadata, Stack
 from . import exif as exif_, raw
 from .exif import Field
 from .sensor import BYTE, LONG, RATIONAL, SHORT, Sensor, area_of, field, pattern_of, sensor_of
@@ -33,16 +33,21 @@ def read(path: Path) -> Image:
     return raw.read(path)
 
 
+def check(stack: Stack, suffix: str) -> None:
+    """Raise UnwritableOutput if a DNG cannot hold pictures of this kind."""
+    if sensor_of(stack) is None:
+        raise UnwritableOutput(
+            "a DNG holds the mosaic of a camera raw file, which this is not; write a TIFF or PNG"
+        )
+
+
 def write(path: Path, image: Image) -> None:
     """Write an Image read from a camera raw file, uncompressed, and check it with LibRaw.
 
     The file has one directory, with the mosaic, the color calibration and EXIF.
     """
     sensor = sensor_of(image)
-    if sensor is None:
-        raise UnwritableOutput(
-            "a DNG holds the mosaic of a camera raw file, which this is not; write a TIFF or PNG"
-        )
+    assert sensor is not None  # by `check`
     with path.open("wb") as file:
         file.writelines(encoded(image.samples, sensor))
     _check(path, image.samples, sensor)

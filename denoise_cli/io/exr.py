@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import UnreadableImage, UnwritableOutput
-from ..image import Image, Metadata
+from ..image import Image, Metadata, Stack
 from .extras import needed
+from .limits import check_bare, check_single
 
 NAME = "OpenEXR"
 SUFFIXES = frozenset({".exr"})
@@ -74,18 +75,21 @@ def _voiceless() -> Iterator[None]:
         os.close(before)
 
 
+def check(stack: Stack, suffix: str) -> None:
+    """Raise UnwritableOutput if an OpenEXR cannot hold pictures of this kind."""
+    needed("OpenEXR", "exr", UnwritableOutput, NAME)
+    check_single(stack, NAME)
+    if stack.dtype.name not in ("float16", "float32"):
+        raise UnwritableOutput(
+            f"OpenEXR holds float16 or float32 samples, not {stack.dtype}; write a .tif file"
+        )
+    check_bare(stack, NAME, ".tif")
+
+
 def write(path: Path, image: Image) -> None:
     """Write one part with the attributes of its source, compressed without loss."""
     OpenEXR = needed("OpenEXR", "exr", UnwritableOutput, NAME)
     samples, axes = image.samples, image.axes
-    if axes not in ("YX", "YXS"):
-        raise UnwritableOutput(f"OpenEXR holds one picture, not axes {axes}; write a .tif file")
-    if samples.dtype.name not in ("float16", "float32"):
-        raise UnwritableOutput(
-            f"OpenEXR holds float16 or float32 samples, not {samples.dtype}; write a .tif file"
-        )
-    if image.metadata.icc or image.metadata.exif:
-        raise UnwritableOutput("OpenEXR cannot hold a color profile or EXIF; write a .tif file")
     planes = [samples] if axes == "YX" else list(np.moveaxis(samples, -1, 0))
     names = {1: ("Y",), 2: ("Y", "A"), 3: ("R", "G", "B"), 4: ("R", "G", "B", "A")}[len(planes)]
     native = image.metadata.native if image.metadata.format == "exr" else {}

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import UnreadableImage, UnwritableOutput
-from ..image import Array, Image, Metadata
+from ..image import Array, Image, Metadata, Stack
 from . import exif as exif_, pillow
 from .depth import narrowed, widened
 from .exif import Field
 from .extras import needed
+from .limits import check_16_bits, check_single
 
 NAME = "HEIC"
 SUFFIXES = frozenset({".heic", ".heif", ".hif"})
@@ -57,14 +58,17 @@ def _metadata(info: dict[str, Any]) -> Metadata:
     return Metadata(info.get("icc_profile") or None, exif or None, 1, "heif", native=native)
 
 
+def check(stack: Stack, suffix: str) -> None:
+    """Raise UnwritableOutput if an HEIC cannot hold pictures of this kind."""
+    needed("pillow_heif", "heif", UnwritableOutput, NAME)
+    check_single(stack, NAME)
+    check_16_bits(stack, NAME, "8 to 12")
+
+
 def write(path: Path, image: Image) -> None:
     """Write an HEIC of quality 95, with the depth and color resolution it was read with."""
     pillow_heif = needed("pillow_heif", "heif", UnwritableOutput, NAME)
-    samples = pillow.frames_of(image, NAME, animated=False)[0]
-    if samples.dtype.name not in ("uint8", "uint16"):
-        raise UnwritableOutput(
-            f"HEIC holds unsigned integers of 8 to 12 bits, not {samples.dtype}; write a .tif file"
-        )
+    samples = image.samples
     if samples.ndim == 3 and samples.shape[2] == 1:
         samples = samples[:, :, 0]
     colors = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[samples.shape[2] if samples.ndim == 3 else 1]

@@ -1,4 +1,4 @@
-"""JPEG: 8-bit gray and RGB, written so that denoising costs no detail to compression."""
+"""JPEG: 8-bit gray and RGB (and CMYK as RGB), without loss of detail to compression."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import io
 import struct
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import UnreadableImage, UnwritableOutput
-from ..image import Array, Image, Metadata
-from . import exif as exif_
+from ..image import Image, Metadata, Stack
+from . import cmyk, exif as exif_
+from .limits import check_8_bits, check_opaque, check_single
 
 NAME = "JPEG"
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
@@ -50,7 +52,7 @@ def matches(header: bytes) -> bool:
 
 
 def read(path: Path) -> Image:
-    """Read a JPEG of gray or RGB samples."""
+    """Read a JPEG; CMYK is converted to RGB."""
     from PIL.JpegImagePlugin import JpegImageFile
 
     encoded = path.read_bytes()
@@ -59,26 +61,42 @@ def read(path: Path) -> Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow, on EXIF that is not used here
         picture = JpegImageFile(io.BytesIO(encoded))
-        if picture.mode not in ("L", "RGB"):
+        if picture.mode not in ("L", "RGB", "CMYK"):
             raise UnreadableImage(
                 f"a JPEG of {picture.mode} colors, which is not read; convert it to RGB"
             )
         samples = np.array(picture)
     axes = "YX" if picture.mode == "L" else "YXS"
     tables = list(picture.quantization.values())
-    return Image(samples, axes, _metadata(encoded, tables))
+    metadata = _metadata(encoded, tables)
+    if picture.mode == "CMYK":  # which Pillow turns the right way round: Adobe inverts it
+        samples, icc, note = cmyk.to_rgb(samples, metadata.icc)
+        metadata = replace(metadata, icc=icc, note=note)
+    return Image(samples, axes, metadata)
+
+
+def check(stack: Stack, suffix: str) -> None:
+    """Raise UnwritableOutput if a JPEG cannot hold pictures of this kind."""
+    check_single(stack, NAME)
+    check_8_bits(stack, NAME)
+    check_opaque(stack, NAME)
+    if max(stack.shape[:2]) > MAX_SIDE:
+        raise UnwritableOutput(f"JPEG holds {MAX_SIDE} pixels a side; write a .png or .tif file")
+    _header(stack.metadata, [])
 
 
 def write(path: Path, image: Image) -> None:
     """Write a JPEG without chroma subsampling, of quality 95 or that of its source if better."""
     import PIL.Image
 
-    samples = _storable(image)
+    samples = image.samples
+    if samples.ndim == 3 and samples.shape[2] == 1:
+        samples = samples[:, :, 0]
     native = image.metadata.native if image.metadata.format == "jpeg" else {}
     encoded = io.BytesIO()
     # Neither optimized nor progressive: Pillow then needs a buffer for the whole file, which
     # it makes too small for noisy pictures.
-    PIL.Image.fromarray(samples).save(
+    PIL.Image.fromarray(np.ascontiguousarray(samples)).save(
         encoded,
         "JPEG",
         qtables=_finer_tables(native.get("tables", [])),
@@ -196,22 +214,3 @@ def _finer_tables(tables: Iterable[Iterable[int]]) -> list[list[int]]:
         for other in source[i : i + 1] or source[-1:]:
             finer[i] = [min(a, b) for a, b in zip(table, other, strict=True)]
     return finer
-
-
-def _storable(image: Image) -> Array:
-    """Return the samples as JPEG has them, or say why it cannot."""
-    samples, axes = image.samples, image.axes
-    if axes not in ("YX", "YXS"):
-        raise UnwritableOutput(f"JPEG holds one picture, not axes {axes}; write a .tif file")
-    if samples.dtype != np.uint8:
-        other = ".png or .tif" if samples.dtype.name == "uint16" else ".tif"
-        raise UnwritableOutput(
-            f"JPEG holds 8 bits per sample, not {samples.dtype}; write a {other} file"
-        )
-    if axes == "YXS" and samples.shape[2] in (2, 4):
-        raise UnwritableOutput("JPEG cannot hold transparency; write a .png or .tif file")
-    if max(samples.shape[:2]) > MAX_SIDE:
-        raise UnwritableOutput(f"JPEG holds {MAX_SIDE} pixels a side; write a .png or .tif file")
-    if axes == "YXS" and samples.shape[2] == 1:
-        samples = samples[:, :, 0]
-    return np.ascontiguousarray(samples)

@@ -19,6 +19,7 @@ import numpy as np
 from ..errors import UnreadableImage, UnwritableOutput
 from ..image import Array, Metadata, Stack, regrouped
 from .extras import needed
+from .limits import sample_count
 from .reduce import bounds, reduced
 
 NAME = "OME-Zarr"
@@ -68,6 +69,18 @@ def open(path: Path) -> Iterator[Stack]:
     metadata = Metadata(format="zarr", native=native)
     stack = Stack(array.shape, axes, dtype, lambda _: np.empty(0), metadata)
     yield replace(stack, frame=_frames(array, stack.leading, dtype))
+
+
+def check(stack: Stack, suffix: str) -> None:
+    """Raise UnwritableOutput if an OME-Zarr cannot hold pictures of this kind."""
+    needed("zarr", "zarr", UnwritableOutput, NAME)
+    native = stack.metadata.native if stack.metadata.format == "zarr" else {}
+    if native.get("kind") == (stack.axes, stack.shape, stack.dtype.name):
+        return
+    if sample_count(stack) > 1:
+        raise UnwritableOutput("OME-Zarr holds channels, not color; write a .tif file")
+    if len(set(stack.axes)) < len(stack.axes):
+        raise UnwritableOutput(f"OME-Zarr is not written with axes {stack.axes}; write a .tif file")
 
 
 def write_stack(path: Path, stack: Stack) -> None:
@@ -192,8 +205,6 @@ def _copied(zarr: Any, path: Path, source: Path, names: list[str]) -> list[Any]:
 
 def _planes(stack: Stack) -> Stack:
     """The stack with channels that lie inside its pixels in front of them."""
-    if "S" in stack.axes and stack.shape[stack.axes.index("S")] > 1:
-        raise UnwritableOutput("OME-Zarr holds channels, not color; write a .tif file")
     inside = stack.frame_axes
     order = [axis for axis, letter in enumerate(inside) if letter not in "YX"]
     order += [inside.index("Y"), inside.index("X")]
@@ -215,8 +226,6 @@ def _planes(stack: Stack) -> Stack:
 
 def _created(zarr: Any, path: Path, stack: Stack) -> tuple[Any, tuple[int, ...]]:
     """A new image of OME-NGFF 0.4, and where each axis in front of a frame goes."""
-    if len(set(stack.axes)) < len(stack.axes):
-        raise UnwritableOutput(f"OME-Zarr is not written with axes {stack.axes}; write a .tif file")
     others = [letter for letter in stack.axes if letter not in ORDER]
     letters = [letter for letter in "TC" if letter in stack.axes] + others
     letters += [letter for letter in "ZYX" if letter in stack.axes]

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import UnreadableImage, UnwritableOutput
-from ..image import Array, Image, Metadata
+from ..errors import UnreadableImage
+from ..image import Image, Metadata, Stack
 from . import exif as exif_
+from .limits import check_8_bits, check_single
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -81,39 +82,20 @@ def save_options(image: Image) -> dict[str, Any]:
     return options
 
 
-def pictures(image: Image, name: str, *, alpha: bool, animated: bool) -> list[PIL.Image.Image]:
-    """The frames of an image of 8 bits as pictures of Pillow.
+def check(stack: Stack, name: str, *, animated: bool = False) -> None:
+    """Raise UnwritableOutput unless a format called `name` holds it with 8 bits a sample."""
+    check_single(stack, name, animated=animated)
+    check_8_bits(stack, name)
 
-    Raises
-    ------
-    UnwritableOutput
-        The format called `name` cannot hold it.
-    """
+
+def pictures(image: Image) -> list[PIL.Image.Image]:
+    """The frames of an image of 8 bits, see `check`, as pictures of Pillow."""
     import PIL.Image
 
-    samples = frames_of(image, name, animated=animated)
-    if samples.dtype != np.uint8:
-        other = ".png or .tif" if samples.dtype.name == "uint16" else ".tif"
-        raise UnwritableOutput(
-            f"{name} holds 8 bits per sample, not {samples.dtype}; write a {other} file"
-        )
-    colors = samples.shape[3] if samples.ndim == 4 else 1
-    if colors in (2, 4) and not alpha:
-        raise UnwritableOutput(f"{name} cannot hold transparency; write a .png or .tif file")
-    if samples.ndim == 4 and colors == 1:
+    samples = image.samples if image.axes.startswith("T") else image.samples[None]
+    if samples.ndim == 4 and samples.shape[3] == 1:
         samples = samples[..., 0]
     return [PIL.Image.fromarray(np.ascontiguousarray(frame)) for frame in samples]
-
-
-def frames_of(image: Image, name: str, *, animated: bool) -> Array:
-    """Samples as (T, Y, X) or (T, Y, X, S); T is 1 for a picture."""
-    if image.axes in ("YX", "YXS"):
-        return image.samples[None]
-    if not (animated and image.axes in ("TYX", "TYXS")):
-        raise UnwritableOutput(
-            f"{name} holds one picture, not axes {image.axes}; write a .tif file"
-        )
-    return image.samples
 
 
 def _plain(frame: Any) -> PIL.Image.Image:

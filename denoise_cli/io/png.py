@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import UnreadableImage, UnwritableOutput
-from ..image import Array, Image, Metadata
+from ..errors import UnreadableImage
+from ..image import Array, Image, Metadata, Stack
 from . import exif as exif_, pillow
+from .limits import check_16_bits, check_single
 
 NAME = "PNG"
 SUFFIXES = frozenset({".png", ".apng"})
@@ -90,6 +91,15 @@ def read(path: Path) -> Image:
     return Image(samples, axes, _metadata(chunks))
 
 
+def check(stack: Stack, suffix: str) -> None:
+    """Raise UnwritableOutput if a PNG cannot hold pictures of this kind."""
+    if stack.axes in ("TYX", "TYXS"):
+        pillow.check(stack, "an animated PNG", animated=True)
+        return
+    check_single(stack, NAME)
+    check_16_bits(stack, NAME, "8 or 16")
+
+
 def write(path: Path, image: Image) -> None:
     """Write a PNG; an Image read from a PNG keeps its ancillary chunks byte for byte."""
     import imagecodecs
@@ -98,7 +108,11 @@ def write(path: Path, image: Image) -> None:
         encoded = _encode_animation(image)
     else:
         # A fresh copy: the encoder refuses the odd strides that a 1x1 view may have.
-        encoded = bytes(imagecodecs.png_encode(np.copy(_storable(image), order="C")))
+        samples = image.samples
+        if samples.ndim == 3 and samples.shape[2] == 1:
+            samples = samples[:, :, 0]
+        native = samples.dtype.newbyteorder("=")
+        encoded = bytes(imagecodecs.png_encode(np.array(samples, native, order="C")))
     before, after = _ancillary(image.metadata)
     with path.open("wb") as file:
         file.write(SIGNATURE)
@@ -125,7 +139,7 @@ def _read_animation(path: Path, header: Header, chunks: Iterable[Chunk]) -> Imag
 
 def _encode_animation(image: Image) -> bytes:
     """Encode frames along T; chunks of metadata are added by `write`."""
-    first, *others = pillow.pictures(image, "an animated PNG", alpha=True, animated=True)
+    first, *others = pillow.pictures(image)
     timing = pillow.save_options(replace(image, metadata=Metadata(native=image.metadata.native)))
     timing.pop("xmp", None)
     encoded = io.BytesIO()
@@ -231,20 +245,6 @@ def _profile(content: bytes) -> bytes | None:
         return zlib.decompress(packed[1:])
     except zlib.error:
         return None
-
-
-def _storable(image: Image) -> Array:
-    """Return the samples as PNG has them, or say why it cannot."""
-    samples, axes = image.samples, image.axes
-    if axes not in ("YX", "YXS"):
-        raise UnwritableOutput(f"PNG holds one picture, not axes {axes}; write a .tif file")
-    if samples.dtype.name not in ("uint8", "uint16"):
-        raise UnwritableOutput(
-            f"PNG holds unsigned integers of 8 or 16 bits, not {samples.dtype}; write a .tif file"
-        )
-    if axes == "YXS" and samples.shape[2] == 1:
-        samples = samples[:, :, 0]
-    return np.ascontiguousarray(samples, samples.dtype.newbyteorder("="))
 
 
 def _ancillary(metadata: Metadata) -> tuple[list[Chunk], list[Chunk]]:

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import UnreadableImage, UnwritableOutput
-from ..image import Array, Image, Metadata
+from ..image import Array, Image, Metadata, Stack
 from .depth import narrowed, widened
+from .limits import check_bare, check_single, sample_count
 
 NAME = "PNM"
 SUFFIXES = frozenset({".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".pfm"})
@@ -24,6 +25,9 @@ BITS = (b"P1", b"P4")
 FLOATS = (b"Pf", b"PF")
 MARKS = frozenset({*COLORS, b"P7"})
 TUPLES = {1: b"GRAYSCALE", 2: b"GRAYSCALE_ALPHA", 3: b"RGB", 4: b"RGB_ALPHA"}
+
+HOLDS = {".pgm": (1,), ".ppm": (3,), ".pfm": (1, 3), ".pam": (1, 2, 3, 4), ".pnm": (1, 3)}
+UNWRITTEN = {".pbm": "PBM holds black and white only; write a .pgm file"}
 
 TOKEN = re.compile(rb"(?:\s|#[^\n]*\n)*([^\s#]+)")
 
@@ -58,9 +62,26 @@ def read(path: Path) -> Image:
     return Image(shaped, axes, Metadata(format="pnm", native=native))
 
 
+def check(stack: Stack, suffix: str) -> None:
+    """Raise UnwritableOutput if a file of this suffix cannot hold pictures of this kind."""
+    check_single(stack, NAME)
+    wanted = ("float32",) if suffix == ".pfm" else ("uint8", "uint16")
+    if stack.dtype.name not in wanted:
+        raise UnwritableOutput(
+            f"{suffix} holds {' or '.join(wanted)} samples, not {stack.dtype}; write a .tif file"
+        )
+    colors = sample_count(stack)
+    if colors not in HOLDS[suffix]:
+        what = {1: "gray", 2: "gray and alpha", 3: "RGB", 4: "RGB and alpha"}[colors]
+        raise UnwritableOutput(f"{suffix} does not hold {what}; write a .pam or .tif file")
+    check_bare(stack, suffix)
+
+
 def write(path: Path, image: Image) -> None:
     """Write the binary form that the suffix names; integers on the range they were read with."""
-    samples = _storable(image, path.suffix.lower())
+    samples = image.samples
+    if samples.ndim == 3 and samples.shape[2] == 1:
+        samples = samples[:, :, 0]
     native = image.metadata.native if image.metadata.format == "pnm" else {}
     height, width = samples.shape[:2]
     colors = samples.shape[2] if samples.ndim == 3 else 1
@@ -160,29 +181,3 @@ def _floats(encoded: bytes, header: Header) -> Array:
     if len(rest) < 4 * count:
         raise UnreadableImage("truncated PFM; copy or export it again")
     return np.frombuffer(rest, "<f4" if header.largest < 0 else ">f4").astype(np.float32)
-
-
-def _storable(image: Image, suffix: str) -> Array:
-    """Return the samples as the file of this suffix has them, or say why it cannot."""
-    samples, axes = image.samples, image.axes
-    if axes not in ("YX", "YXS"):
-        raise UnwritableOutput(f"PNM holds one picture, not axes {axes}; write a .tif file")
-    if axes == "YXS" and samples.shape[2] == 1:
-        samples = samples[:, :, 0]
-    colors = samples.shape[2] if samples.ndim == 3 else 1
-    wanted = ("float32",) if suffix == ".pfm" else ("uint8", "uint16")
-    if samples.dtype.name not in wanted:
-        raise UnwritableOutput(
-            f"{suffix} holds {' or '.join(wanted)} samples, not {samples.dtype}; write a .tif file"
-        )
-    holds = {".pgm": (1,), ".ppm": (3,), ".pfm": (1, 3), ".pam": (1, 2, 3, 4), ".pnm": (1, 3)}
-    if suffix == ".pbm":
-        raise UnwritableOutput("PBM holds black and white only; write a .pgm file")
-    if colors not in holds[suffix]:
-        what = {1: "gray", 2: "gray and alpha", 3: "RGB", 4: "RGB and alpha"}[colors]
-        raise UnwritableOutput(f"{suffix} does not hold {what}; write a .pam or .tif file")
-    if image.metadata.icc or image.metadata.exif:
-        raise UnwritableOutput(
-            f"{suffix} cannot hold a color profile or EXIF; write a .png or .tif file"
-        )
-    return samples

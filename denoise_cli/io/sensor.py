@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from ..image import Array, Image
+from ..image import Array, Image, Stack
 from ..mosaic import Mosaic
 from .exif import Field
 
@@ -35,7 +35,7 @@ class Sensor:
         return ORIENTATIONS.get(self.flip, 1)
 
 
-def sensor_of(image: Image) -> Sensor | None:
+def sensor_of(image: Image | Stack) -> Sensor | None:
     """The sensor an image is the mosaic of, if it is one."""
     found = image.metadata.native.get("sensor")
     return found if isinstance(found, Sensor) else None

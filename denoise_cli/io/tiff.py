@@ -1,4 +1,4 @@
-"""TIFF: integers and floats, gray, RGB, channels and stacks, with the tags of the source."""
+"""TIFF: integers and floats, gray, RGB, channels and stacks, with their tags; CMYK becomes RGB."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import UnreadableImage
 from ..image import Array, Metadata, Stack, regrouped
-from . import exif as exif_, pixel_size
+from . import cmyk, exif as exif_, pixel_size
 from .exif import Field
 from .tiff_layout import (
     BOUND,
@@ -31,6 +31,7 @@ from .tiff_layout import (
     RESOLUTION_TAGS,
     RESOLUTION_UNIT,
     RGB,
+    SEPARATED,
     STRUCTURE,
     X_RESOLUTION,
     Y_RESOLUTION,
@@ -38,17 +39,19 @@ from .tiff_layout import (
     Layout,
     quiet,
 )
-from .tiff_write import write_stack
+from .tiff_write import check, write_stack
 
 if TYPE_CHECKING:
     import tifffile
 
-__all__ = ["NAME", "SUFFIXES", "matches", "open", "write_stack"]
+__all__ = ["NAME", "SUFFIXES", "check", "matches", "open", "write_stack"]
 
 NAME = "TIFF"
 SUFFIXES = frozenset({".tif", ".tiff"})
 
 DNG_VERSION = 50706
+INK_SET = 332
+CONVERTED = (PALETTE, SEPARATED)  # to RGB
 # These begin like a TIFF, but as one they show their preview only.
 RAW_SUFFIXES = (".arw", ".cr2", ".dng", ".nef", ".nrw", ".pef", ".sr2", ".srw")
 
@@ -85,6 +88,9 @@ def open(path: Path) -> Iterator[Stack]:
         axes = series.axes[:leading] + frame_axes
         layout = _layout(tif, series, page, (axes, shape, sample.dtype.name))
         metadata = _metadata(_tags(tif), layout, _pixel_size(tif, page))
+        if _is_cmyk(page):
+            _, icc, note = cmyk.to_rgb(np.zeros((1, 1, 4), np.uint8), page.iccprofile)
+            metadata = replace(metadata, icc=icc, note=note)
         stack = Stack(shape, axes, sample.dtype, stored, metadata)
         yield replace(stack, frame=regrouped(stored, shape, leading, stack.leading))
 
@@ -136,7 +142,12 @@ def _check_layout(page: Any) -> None:
         raise UnreadableImage("holds volumes in its pages, which are not read; export slices")
     photometric = int(page.photometric)
     rgb = photometric == YCBCR and int(page.compression) in JPEG_COMPRESSIONS
-    if not rgb and photometric not in (MINISWHITE, MINISBLACK, RGB, PALETTE):
+    if _is_cmyk(page):
+        if name != "uint8" or int(page.compression) in JPEG_COMPRESSIONS:
+            raise UnreadableImage(
+                "holds CMYK that is not of 8 bits, or compressed as a JPEG; convert it to RGB"
+            )
+    elif not rgb and photometric not in (MINISWHITE, MINISBLACK, RGB, PALETTE):
         color = COLORS.get(photometric, f"photometric {photometric}")
         raise UnreadableImage(f"a TIFF of {color} samples, which is not read; convert it to RGB")
     if page.samplesperpixel > 4:
@@ -146,6 +157,12 @@ def _check_layout(page: Any) -> None:
         )
     if photometric in (RGB, YCBCR) and page.samplesperpixel < 3:
         raise UnreadableImage("damaged TIFF (RGB of fewer than 3 samples); export it again")
+
+
+def _is_cmyk(page: Any) -> bool:
+    inks = page.tags.get(INK_SET)
+    cmyk_inks = inks is None or int(inks.value) == 1
+    return int(page.photometric) == SEPARATED and page.samplesperpixel == 4 and cmyk_inks
 
 
 def _check_extent(series: tifffile.TiffPageSeries, size: int) -> None:
@@ -175,7 +192,9 @@ def _arranged(samples: Array, axes: str, page: Any) -> tuple[Array, str]:
     if "S" in axes:
         samples = np.moveaxis(samples, axes.index("S"), -1)
         axes = axes.replace("S", "") + "S"
-        if not _is_color(page):
+        if _is_cmyk(page):
+            samples = cmyk.to_rgb(samples, page.iccprofile)[0]
+        elif not _is_color(page):
             axes = axes[:-1] + ("C" if "C" not in axes else "Q")
     return np.ascontiguousarray(samples, samples.dtype.newbyteorder("=")), axes
 
@@ -196,8 +215,9 @@ def _tags(tif: tifffile.TiffFile) -> dict[int, Field]:
 
 def _page_tags(tif: tifffile.TiffFile, page: Any) -> dict[int, Field]:
     handle: Any = tif.filehandle
+    dropped = STRUCTURE | BOUND | (cmyk.INK_TAGS if _is_cmyk(page.keyframe) else frozenset())
     tags = exif_.read_directory(handle, page.offset, tif.byteorder, big=tif.is_bigtiff)
-    return {code: tag for code, tag in tags.items() if code not in STRUCTURE | BOUND}
+    return {code: tag for code, tag in tags.items() if code not in dropped}
 
 
 def _later_tags(
@@ -223,7 +243,7 @@ def _layout(
     return Layout(
         order=tif.byteorder,
         big=tif.is_bigtiff,
-        photometric=RGB if photometric in (PALETTE, YCBCR) else photometric,
+        photometric=RGB if photometric in (PALETTE, YCBCR, SEPARATED) else photometric,
         planar=int(page.planarconfig) == 2,
         extra=tuple(int(extra) for extra in page.extrasamples),
         compression=compression if lossless else DEFLATE,
@@ -232,7 +252,7 @@ def _layout(
         rows=None if page.is_tiled else page.rowsperstrip,
         tags={code: tag for code, tag in _tags(tif).items() if code not in EXIF_TAGS},
         # In the order of the file, or the description would number the pages wrongly.
-        described=kind if pages == sorted(pages) and photometric != PALETTE else None,
+        described=kind if pages == sorted(pages) and photometric not in CONVERTED else None,
         levels=_levels(series),
         page_tags=_later_tags(tif, series, _tags(tif)) if len(series.levels) == 1 else (),
     )

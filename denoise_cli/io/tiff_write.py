@@ -70,6 +70,14 @@ class _Pages:
         return (*self.shape[:-3], *size, self.shape[-1])
 
 
+def check(stack: Stack, suffix: str) -> None:
+    """Raise UnwritableOutput if a TIFF cannot hold pictures of this kind."""
+    if stack.dtype.name not in DTYPES:
+        raise UnwritableOutput(
+            f"TIFF is not written with samples of type {stack.dtype}; convert them to float32"
+        )
+
+
 def write_stack(path: Path, stack: Stack) -> None:
     """Write a TIFF; what was read from a TIFF keeps its tags, byte order and compression."""
     import tifffile
@@ -309,10 +317,6 @@ def _finish(path: Path, children: Mapping[int, Field], order: str) -> None:
 
 def _options(stack: Stack, letters: str, pages: _Pages, layout: Layout) -> dict[str, Any]:
     """Return what tifffile is told of the samples of a pixel and of the axes."""
-    if stack.dtype.name not in DTYPES:
-        raise UnwritableOutput(
-            f"TIFF is not written with samples of type {stack.dtype}; convert them to float32"
-        )
     count = stack.shape[stack.axes.rindex(letters[2])] if pages.samples else 1
     color = letters == "YXS" and count >= 3
     gray = layout.photometric if layout.photometric in (MINISWHITE, MINISBLACK) else MINISBLACK

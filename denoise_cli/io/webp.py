@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..image import Image
+from ..image import Image, Stack
 from . import pillow
 
 NAME = "WebP"
@@ -24,9 +24,14 @@ def read(path: Path) -> Image:
         return pillow.read(picture, "webp")
 
 
+def check(stack: Stack, suffix: str) -> None:
+    """Raise UnwritableOutput if a WebP cannot hold pictures of this kind."""
+    pillow.check(stack, NAME, animated=True)
+
+
 def write(path: Path, image: Image) -> None:
     """Write a WebP without loss: its lossy form halves the resolution of color."""
-    first, *others = pillow.pictures(image, NAME, alpha=True, animated=True)
+    first, *others = pillow.pictures(image)
     options = pillow.save_options(image)
     if others:
         options |= {"save_all": True, "append_images": others}
