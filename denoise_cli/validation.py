@@ -119,6 +119,22 @@ def noise_is_left(noisy: Tensor, denoised: Tensor) -> bool:
     return faint and coarse.share > LUMA_SHARE and coarse.evenness > GRAY_EVENNESS
 
 
+def noise_bound(noisy: Tensor) -> float:
+    """The standard deviation that the noise of `noisy` (1, C, Y, X) has at most.
+
+    What the flattest windows hold, noise and the faintest texture, as the median over brightness.
+    Correlated noise passes for somewhat weaker, since each window's plane is subtracted.
+    """
+    brightness, samples, _ = _detrended(noisy, noisy, SMALL_WINDOW)
+    energy = _energy(samples)
+    usable = _usable(energy)
+    if not len(usable):
+        return 0.0
+    groups = _by_brightness(brightness, usable)
+    flattest = [torch.quantile(energy[group], 0.05) for group in groups]
+    return float(torch.stack(flattest).median().sqrt())
+
+
 class _Flattest:
     """What is left and what was removed in the flattest windows, as medians over brightness.
 

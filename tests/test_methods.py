@@ -39,6 +39,14 @@ def test_known_noise_is_left_to_the_pretrained_network() -> None:
     assert psnr(clean, result.samples) > psnr(clean, plain) - 0.05
 
 
+def test_noise_that_texture_drowns_is_not_learned_from() -> None:
+    """What such an adaptation is estimated to win is texture that it takes away."""
+    _, noisy = noisy_scene("gaussian:1", 192)
+    result = Denoiser("ttt-mim", weights=gaussian_only()).run(noisy)
+    assert (result.steps, result.kept_step) == (0, 0)
+    assert "too weak" in result.reason
+
+
 def gaussian_only() -> str:
     return next(n for n in checkpoints.names() if n.endswith("-gaussian"))
 

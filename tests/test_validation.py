@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from denoise_cli import noise
-from denoise_cli.validation import RiskEstimate, flat_noise, noise_is_left
+from denoise_cli.validation import RiskEstimate, flat_noise, noise_bound, noise_is_left
 
 
 def scene(size: int = 192) -> torch.Tensor:
@@ -112,3 +112,13 @@ def test_noise_that_is_left_is_told_from_texture(picture, gray: bool) -> None:  
 
 def fixed(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("sigma", [1, 5, 30])
+def test_the_flattest_windows_bound_the_noise(sigma: float) -> None:
+    noisy = noise.parse(f"gaussian:{sigma}").sample(scene(), torch.Generator().manual_seed(1))
+    assert 0.8 * sigma < 255 * noise_bound(noisy) < 1.2 * sigma
+
+
+def test_a_picture_of_one_color_has_no_noise() -> None:
+    assert noise_bound(torch.full((1, 3, 64, 64), 0.5)) == 0
