@@ -27,6 +27,9 @@ class View(Protocol):
     def linear(self, samples: Array) -> tuple[Array, str]:
         """Stored samples -> what they measure, on 0..1, and its axes: to compare them."""
 
+    def even(self, samples: Array) -> Array:
+        """Stored samples -> a picture (Y, X) of some, on 0..1, that shows the noise of each."""
+
 
 @dataclass(frozen=True)
 class Metadata:

@@ -1,8 +1,13 @@
 """`denoise info`: what a file is, and what noise it has."""
 
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
+import pytest
 import tifffile
 from helpers import noisy
 from PIL import Image, ImageCms
@@ -76,3 +81,39 @@ def test_a_damaged_profile_is_said(folder, call):
     Image.fromarray(noisy((20, 30, 3))).save("odd.png", icc_profile=b"no profile at all")
     _, out, _ = call("info", "odd.png", weights=False)
     assert any(line.split()[:2] == ["icc", "damaged"] for line in out.splitlines())
+
+
+def test_the_range_is_that_of_all_planes_and_zarr_has_a_size(folder, call):
+    zarr = pytest.importorskip("zarr")
+    planes = np.full((5, 40, 50), 500, np.uint16)
+    planes[0, 3, 4], planes[4, 5, 6] = 7, 3000
+    tifffile.imwrite("stack.tif", planes, photometric="minisblack")
+    record = json.loads(call("info", "stack.tif", "--json", weights=False)[1])
+    assert record["range"] == [7, 3000]
+    zarr.save_array("stack.zarr", planes)
+    stored = json.loads(call("info", "stack.zarr", "--json", weights=False)[1])
+    assert stored["range"] == [7, 3000]
+    files = [path for path in (folder / "stack.zarr").rglob("*") if path.is_file()]
+    assert stored["bytes"] == sum(path.stat().st_size for path in files)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads the peak in /proc")
+def test_memory_does_not_grow_with_the_stack(folder):
+    """A hundred megabytes more of it, and much less than that in memory."""
+    code = (
+        "import sys\nfrom denoise_cli.cli import main\n"
+        "try: main(sys.argv[1:])\nfinally: print(open('/proc/self/status').read())"
+    )
+    peaks = []
+    for count in (4, 204):
+        frames = (np.full((512, 512), 100 + i, np.uint16) for i in range(count))
+        shape = (count, 512, 512)
+        tifffile.imwrite(
+            f"{count}.tif", frames, shape=shape, dtype=np.uint16, photometric="minisblack"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, "info", f"{count}.tif"], capture_output=True, text=True
+        )
+        assert f"{99 + count}]" in done.stdout, done.stderr
+        peaks.append(int(re.search(r"VmHWM:\s+(\d+) kB", done.stdout)[1]) * 1024)
+    assert peaks[1] - peaks[0] < 30e6

@@ -1,9 +1,12 @@
 """Camera raw files: the mosaic in, a DNG out that renders like the original."""
 
+import base64
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -355,6 +358,32 @@ def test_a_reference_that_is_no_mosaic_is_refused(pair, tmp_path, tiny, capsys):
     assert call(*clean, "-m", "none", "-w", tiny) == 2
     assert "--noise is added to pictures" in capsys.readouterr().err
     assert not list(tmp_path.glob("out.*"))
+
+
+def test_info_measures_the_noise_of_one_color(dng, capsys):
+    """The pattern of the filters is no noise."""
+    assert call("info", dng(shape=(480, 480)), "--json") == 0
+    record = json.loads(capsys.readouterr().out)
+    noise = record["noise"]
+    assert record["shape"] == [480, 480]
+    assert noise["impulses"] < 0.002
+    assert abs(noise["across"][0]) < 0.1
+    span = WHITE - BLACK
+    for level in (0.2, 0.4):
+        true = NOISE.shot * level / span + NOISE.read / span**2
+        assert 0.7 * true < noise["shot"] * level + noise["read"] < 1.4 * true
+
+
+def test_the_report_shows_a_rendering(dng, tmp_path, tiny):
+    """Upright and in color, not the mosaic."""
+    page = tmp_path / "page.html"
+    path = dng(flip=6)
+    assert call(path, "-o", tmp_path / "out.dng", "-m", "none", "-w", tiny, "--report", page) == 0
+    shown = re.findall(r"data:image/jpeg;base64,([A-Za-z0-9+/=]+)", page.read_text())
+    before, after = (np.array(Pillow.open(BytesIO(base64.b64decode(text)))) for text in shown[:2])
+    assert before.shape == after.shape == (144, 96, 3)
+    expected = rendered(path).astype(float) / 257
+    assert np.abs(before.mean(axis=(0, 1)) - expected.mean(axis=(0, 1))).max() < 3
 
 
 def unclipped(path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +28,10 @@ EXIF = {
 }
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.console import Console, RenderableType
+
+    from ..image import Stack
 
 
 def methods(
@@ -61,23 +65,22 @@ def info(
     The noise is measured on the image alone, where it is flat: its level (and how that grows with
     the brightness), whether it is correlated from pixel to pixel, single samples that stand out,
     the grid of a JPEG compression, and clipping. Brightness is on 0..1. Of a stack the middle plane
-    is measured.
+    is measured, of a camera raw file the samples of one green filter.
     """
-    from ..io import read
+    from ..io import open_stack
     from ..noise_report import measure
-    from .figures import network_planes
 
-    image = read(file)
-    samples, metadata = image.samples, image.metadata
-    noise = measure(network_planes(image)[0])
+    with open_stack(file) as stack:
+        plane, low, high = _middle_plane(stack)
+    metadata, noise = stack.metadata, measure(plane)
     record: dict[str, Any] = {
         "input": str(file),
-        "bytes": file.stat().st_size,
+        "bytes": _size(file),
         "format": metadata.format,
-        "shape": list(samples.shape),
-        "axes": image.axes,
-        "dtype": str(samples.dtype),
-        "range": [samples.min().item(), samples.max().item()],
+        "shape": list(stack.shape),
+        "axes": stack.axes,
+        "dtype": str(stack.dtype),
+        "range": [low, high],
         "orientation": metadata.orientation,
         "icc": profile_name(metadata.icc) if as_json else profile_name(metadata.icc) or "no",
         "exif": exif_summary(metadata.exif),
@@ -88,6 +91,38 @@ def info(
     record["exif"] = ", ".join(record["exif"].values()) or "no"
     show_record(record)
     show_record({name.lower(): text for name, text in noise_facts(noise)})
+
+
+def _middle_plane(stack: Stack) -> tuple[np.ndarray, float, float]:
+    """The middle plane (C, Y, X) as a network sees it, and the extremes of the whole stack.
+
+    One frame at a time is in memory.
+    """
+    from ..image import to_planes
+    from ..streaming import channels, scales
+
+    extremes: list[float] = []
+
+    def watched(index: int) -> np.ndarray:
+        frame = stack.frame(index)
+        extremes.extend((frame.min().item(), frame.max().item()))
+        return frame
+
+    scale = scales(replace(stack, frame=watched))
+    low, high = min(extremes), max(extremes)
+    index = stack.count // 2
+    frame, view = stack.frame(index), stack.metadata.view
+    if view is not None:
+        return view.even(frame)[None], low, high
+    planes, _ = to_planes(frame, stack.frame_axes)
+    middle = len(planes) // 2
+    return scale[channels(stack, index)[middle]].forward(planes[middle]), low, high
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of all files in a store."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def profile_name(icc: bytes | None) -> str | None:

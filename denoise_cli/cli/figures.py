@@ -66,8 +66,9 @@ def draw(
     """The figure of an image, or of the frame at some `place` of a stack, and what it became."""
     from ..noise_report import SIZE, measure, spectrum
 
-    before, after, plane = _pictures(noisy, denoised)
     linear, cleaned = network_planes(noisy, denoised)
+    noisy, denoised = _developed(noisy), _developed(denoised)
+    before, after, plane = _pictures(noisy, denoised)
     shown = [upright(picture, noisy.metadata.orientation) for picture in (before, after)]
     small = [_fit(picture) for picture in shown]
     boxes = _places(shown[0], shown[1])
@@ -86,18 +87,33 @@ def draw(
 
 def crops(noisy: Image, denoised: Image) -> tuple[np.ndarray, np.ndarray]:
     """The most telling crop (Y, X, 3), 8 bits, before and after."""
+    noisy, denoised = _developed(noisy), _developed(denoised)
     before, after, _ = _pictures(noisy, denoised)
     orientation = noisy.metadata.orientation
     return _places(upright(before, orientation), upright(after, orientation))[0]
 
 
 def network_planes(*images: Image) -> list[np.ndarray]:
-    """The middle plane (C, Y, X) of each image, on the 0..1 of the first one."""
+    """The middle plane (C, Y, X) of each image, on the 0..1 of the first one.
+
+    Of camera raw files the samples of one color, between black and white.
+    """
     from ..normalize import Scale
 
+    if all(image.metadata.view is not None for image in images):
+        return [image.metadata.view.even(image.samples)[None] for image in images]  # type: ignore
     planes = [to_planes(image.samples, image.axes)[0] for image in images]
     scale = Scale.of(planes[0])
     return [scale.forward(some[len(some) // 2]) for some in planes]
+
+
+def _developed(image: Image) -> Image:
+    """The rendering of a camera raw file; other images as they are."""
+    if image.metadata.view is None:
+        return image
+    from ..io.dng import develop
+
+    return develop(image, bits=8)
 
 
 def _pictures(noisy: Image, denoised: Image) -> tuple[np.ndarray, np.ndarray, str]:
