@@ -81,10 +81,20 @@ def smaller_tile(side: int) -> int:
     return half if half >= SMALLEST_TILE else 0
 
 
+# What a RuntimeError says then: torch, oneDNN (whose compiler gets no memory for the code of a
+# convolution; it gives no reason), and Python (no stack for a thread).
+_EXHAUSTED = (
+    "out of memory",
+    "can't allocate memory",
+    "bad_alloc",
+    "could not create a primitive",
+    "can't start new thread",
+)
+
+
 def is_exhausted(error: Exception) -> bool:
     """Whether an error says that memory ran out, of the machine or of its accelerator."""
-    text = str(error)
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError)  # torch.OutOfMemoryError is one, of newer versions
-        and ("out of memory" in text or "can't allocate memory" in text)
-    )
+    if isinstance(error, MemoryError):
+        return True
+    # torch.OutOfMemoryError is a RuntimeError, of newer versions
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _EXHAUSTED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -89,7 +89,12 @@ class Patches:
         """The patches of one step (N, Y, X, C), of the photos' type."""
         rng = np.random.default_rng((*self.seed, step))
         chosen = rng.choice(len(self.photos), self.batch, p=self.weights)
-        return np.stack([self._patch(self.photos[i], rng) for i in chosen])
+        first = self.photos[0]
+        # In one piece, and asked for first: a batch that is too large fails before work goes in.
+        batch = np.empty((self.batch, self.patch, self.patch, first.shape[2]), first.dtype)
+        for patch, index in zip(batch, chosen, strict=True):
+            patch[...] = self._patch(self.photos[index], rng)
+        return batch
 
     def _patch(self, photo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         size = self.patch
@@ -198,7 +203,7 @@ def _stored(path: Path) -> np.ndarray:
 
 def prefetch(
     patches: Callable[[int], np.ndarray], first: int, last: int, *, workers: int = 1
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
     """The batches of steps `first`..`last` - 1 in order, made ahead by `workers` threads."""
     waiting: deque[Future[np.ndarray]] = deque()
     with ThreadPoolExecutor(workers) as pool:

@@ -8,18 +8,18 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import checkpoints, device as devices, measured, networks, noise as noises
-from ..errors import CheckpointError, DeviceError, UsageError
+from .. import checkpoints, device as devices, measured, memory, networks, noise as noises
+from ..errors import CheckpointError, NotEnoughMemory, UsageError
 from ..metrics import psnr
 from ..normalize import Standardization
 from . import parallel, preview
@@ -27,6 +27,8 @@ from .data import prefetch
 from .optimizer import Optimizer
 from .recipes import load_recipe
 from .source import Source
+
+T = TypeVar("T")
 
 IMAGENET = Standardization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 LOOK_EVERY = 20
@@ -192,6 +194,16 @@ def _noise_of(recipe: Any, noise: str | None, *, has_clean: bool) -> str | None:
     return noise if noise is not None else recipe.noise
 
 
+def _in_memory(work: Callable[[], T]) -> T | None:
+    """What `work` returns; None if memory ran out, of the machine or of its accelerator."""
+    try:
+        return work()
+    except (MemoryError, RuntimeError) as error:
+        if not memory.is_exhausted(error):
+            raise
+        return None
+
+
 def _predict(network: nn.Module, noisy: Tensor, generator: torch.Generator) -> Tensor:
     denoised: Tensor = network(noisy)
     return denoised
@@ -229,7 +241,7 @@ class _Run:
             self.standardization = Standardization() if plain else IMAGENET
         self.init = init
         self.network.to(self.device.torch, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        self.loss = parallel.loss_module(self.network, self.recipe)
+        self.gradients = parallel.Gradients(self.network)
         self.optimizer = Optimizer(self.network, self.recipe.lr, self.recipe.weight_decay)
         self.state.batch = self.recipe.batch
 
@@ -250,25 +262,31 @@ class _Run:
         self.saved_at = time.monotonic()
         try:
             while not self._finished():
-                try:
-                    self._steps(started, progress, stop)
-                except RuntimeError as error:  # OutOfMemoryError is one; the CPU has none
-                    if "memory" not in str(error):
-                        raise
-                    self._halve_batch(progress)
+                self._steps(started, progress, stop)
         except KeyboardInterrupt:
             if not parallel.rank():
                 self._save_state()
             raise
+        except (MemoryError, RuntimeError) as error:
+            if not memory.is_exhausted(error):
+                raise
+            raise NotEnoughMemory(
+                "memory runs out beside the batches, as in validating; give a smaller --batch"
+            ) from None
 
     def _steps(
         self, started: float, progress: Callable[[Progress], None] | None, stop: threading.Event
     ) -> None:
-        """Steps with the present batch, until the end."""
+        """Steps with the present batch, until the end or until memory runs out."""
         ends = self.steps or 10**9
-        for batch in prefetch(self._patches(), self.state.step, ends, workers=self.workers):
+        batches = prefetch(self._patches(), self.state.step, ends, workers=self.workers)
+        while True:
             self._set_lr()
-            loss = self._step(batch)
+            loss = self._step(batches)
+            if loss is None:
+                batches.close()  # frees those that wait
+                self._halve_batch(progress)
+                return
             self.state.step += 1
             self.state.seconds = time.monotonic() - started
             looks = self.state.step % LOOK_EVERY == 0
@@ -279,17 +297,17 @@ class _Run:
                 self._look(loss, finished, progress)
             if finished:
                 return
-            if (alone or looks) and parallel.any_process(stop.is_set(), self.device):
+            if (alone or looks) and parallel.any_process(stop.is_set()):
                 raise KeyboardInterrupt
 
     def _finished(self) -> bool:
-        return parallel.any_process(self._done() >= 1, self.device)
+        return parallel.any_process(self._done() >= 1)
 
     def _halve_batch(self, progress: Callable[[Progress], None] | None) -> None:
         if self.state.batch == 1:
-            raise DeviceError(
+            raise NotEnoughMemory(
                 f"{self.device.name} has no memory for a single patch; give a smaller --patch"
-            ) from None
+            )
         self.state.batch //= 2
         self.optimizer.zero_grad()
         if self.device.torch.type == "cuda":
@@ -322,18 +340,38 @@ class _Run:
         if progress:
             progress(self._report(value, score))
 
-    def _step(self, batch: np.ndarray) -> Tensor:
+    def _step(self, batches: Iterator[np.ndarray]) -> Tensor | None:
+        """The loss of the next batch, learned from; None if memory ran out, in any process."""
+        loss = _in_memory(lambda: self._backward(next(batches)))
+        if parallel.any_process(loss is None):
+            return None
+        self.gradients.average()
+        if _in_memory(self._update) is None:
+            if parallel.processes() == 1:
+                return None
+            # The others have taken the step: there is no way back to weights that are equal.
+            raise NotEnoughMemory(
+                f"process {parallel.rank()} of the training has no memory left for the optimizer; "
+                "give a smaller --batch"
+            )
+        return loss
+
+    def _backward(self, batch: np.ndarray) -> Tensor:
+        """The loss of a batch, with its gradients in the network."""
+        self.optimizer.zero_grad()
         generator = self._generator(self.state.step)
         noisy, clean = self.source.pictures(batch, generator)
         noisy, clean = self.standardization.forward(noisy), self.standardization.forward(clean)
         with self.device.autocast():
-            loss: Tensor = self.loss(noisy, clean, generator)
-        self.optimizer.zero_grad()
+            loss: Tensor = self.recipe.loss(self.network, noisy, clean, generator)[0]
         loss.backward()
+        return loss.detach()
+
+    def _update(self) -> bool:
         # Norm-free networks meet a rare exploding batch; the paper's network never reaches this.
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
-        return loss.detach()
+        return True
 
     def _generator(self, step: int) -> torch.Generator:
         rank = f"/{parallel.rank()}" if parallel.rank() else ""

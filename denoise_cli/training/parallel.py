@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import distributed, nn
 
 from ..device import Device
+from ..errors import DenoiseError
 
 
 def rank() -> int:
@@ -38,42 +39,80 @@ def group(device: Device) -> Iterator[None]:
     if processes() == 1:
         yield
         return
-    distributed.init_process_group("nccl" if device.torch.type == "cuda" else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if device.torch.type == "cuda" else "gloo"
+    distributed.init_process_group(backend)
     try:
         yield
     finally:
         distributed.destroy_process_group()
 
 
-class Loss(nn.Module):
-    """A recipe's loss as a module, so that `DistributedDataParallel` sees each step as one call."""
+class Gradients:
+    """The gradients of a network, averaged over all processes after each backward.
 
-    def __init__(self, network: nn.Module, recipe: Any) -> None:
-        super().__init__()
-        self.network = network
-        self.recipe = recipe
+    Not `DistributedDataParallel`: that averages in the midst of the backward, where a process
+    that runs out of memory would leave the others waiting.
 
-    def forward(self, noisy: Tensor, clean: Tensor, generator: torch.Generator) -> Tensor:
-        """The loss of one batch."""
-        loss: Tensor = self.recipe.loss(self.network, noisy, clean, generator)[0]
-        return loss
+    Parameters
+    ----------
+    network : nn.Module
+        Gets the parameters of the first process here; what it shares is in one buffer, so that
+        averaging takes no memory that may be missing.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._parameters = [p for p in network.parameters() if p.requires_grad]
+        if processes() == 1:
+            return
+        with _together(), torch.no_grad():
+            for parameter in self._parameters:
+                distributed.broadcast(parameter, 0)
+        sizes = [parameter.numel() for parameter in self._parameters]
+        self._buffer = torch.empty(sum(sizes), device=self._parameters[0].device)
+        self._parts = [
+            part.view_as(parameter)
+            for part, parameter in zip(self._buffer.split(sizes), self._parameters, strict=True)
+        ]
+
+    def average(self) -> None:
+        """Give each parameter the mean of its gradients; all processes have to call this."""
+        if processes() == 1:
+            return
+        pairs = list(zip(self._parameters, self._parts, strict=True))
+        for parameter, part in pairs:
+            if parameter.grad is None:
+                part.zero_()
+            else:
+                part.copy_(parameter.grad)
+        with _together():
+            distributed.all_reduce(self._buffer)
+        self._buffer.div_(processes())
+        for parameter, part in pairs:
+            if parameter.grad is None:
+                parameter.grad = part
+            else:
+                parameter.grad.copy_(part)
 
 
-def loss_module(network: nn.Module, recipe: Any) -> nn.Module:
-    """`Loss`, with its gradients averaged over all processes where there are several."""
-    loss = Loss(network, recipe)
-    if processes() == 1:
-        return loss
-    return nn.parallel.DistributedDataParallel(loss)
-
-
-def any_process(flag: bool, device: Device) -> bool:
+def any_process(flag: bool) -> bool:
     """Whether `flag` is set in any process; all have to ask."""
     if processes() == 1:
         return flag
-    value = torch.tensor(float(flag), device=device.torch)
-    distributed.all_reduce(value, distributed.ReduceOp.MAX)
+    value = torch.tensor(float(flag))  # in main memory: no process waits for its device
+    with _together():
+        distributed.all_reduce(value, distributed.ReduceOp.MAX)
     return bool(value)
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Say in one line when the connection to another process is lost."""
+    try:
+        yield
+    except RuntimeError:
+        raise DenoiseError(
+            f"process {rank()} of the training: another one has ended, whose message says why"
+        ) from None
 
 
 @contextmanager
