@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import checkpoints, device as devices, memory, methods, noise_level, streaming
+from . import checkpoints, device as devices, health, memory, methods, noise_level, streaming
 from .errors import CheckpointError, NotEnoughMemory, UsageError
 from .image import Image, Metadata, Stack, View, default_axes
 from .methods.base import Adaptation, Predictor
@@ -270,6 +270,7 @@ class Denoiser:
         once = adapt == "stack" and not getattr(self.method_options, "per_picture", False)
         traces = [trace]
         curves: list[list[dict[str, float | None]]] = []
+        complaints: list[str] = []
 
         def adapt_to(noisy: np.ndarray) -> Adaptation:
             with self._device.autocast():
@@ -287,6 +288,8 @@ class Denoiser:
 
             with self._device.autocast():
                 denoised = self._predict(adaptation.predict, noisy, report)
+            if not complaints:  # one line is enough, whichever plane it is about
+                complaints.extend(filter(None, [health.complaint(noisy[0], denoised[0])]))
             return noisy + self.strength * (denoised - noisy) if self.strength < 1 else denoised
 
         self._check_memory(view)
@@ -304,7 +307,7 @@ class Denoiser:
             kept_step=max(kept),
             gain_db=sum(gains) / len(gains) if gains else None,
             reason=reason if len(done) > 1 else done[0].reason,
-            warning=next((a.warning for a in done if a.warning), None),
+            warning=next(iter([*(a.warning for a in done if a.warning), *complaints]), None),
             seconds=work.seconds,
             seconds_adapt=work.seconds_adapt,
             adaptations=len(done),

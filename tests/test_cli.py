@@ -33,6 +33,7 @@ KEYS = [
     "kept_step",
     "gain_db",
     "reason",
+    "warning",
 ]
 
 

@@ -23,7 +23,8 @@ ALLOWED = {
     | {"image", "measured", "metrics", "noise", "noise_report", "normalize", "streaming", "values"},
     "trace": {"image", "io", "metrics"},
     "denoiser": {"methods", "checkpoints", "image", "networks", "noise_level", "normalize", "tile"}
-    | {"device", "memory", "streaming"},
+    | {"device", "health", "memory", "streaming"},
+    "health": {"defects"},
     "streaming": {"image", "normalize", "methods"},
     "training": LEAVES - {"tile"} | {"checkpoints", "io", "measured", "noise", "objectives"},
     "methods": {"gains", "objectives", "masking", "noise", "noise_level", "validation", "values"},

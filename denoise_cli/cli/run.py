@@ -390,4 +390,5 @@ def _record(job: files.Job, denoiser: Denoiser, outcome: Outcome, noisy: Stack) 
         "kept_step": outcome.kept_step,
         "gain_db": outcome.gain_db,
         "reason": outcome.reason,
+        "warning": outcome.warning,
     }
