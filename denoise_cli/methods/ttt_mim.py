@@ -21,7 +21,7 @@ SMALLEST_SIDE = 64
 # Chosen on held-out training photos: what was estimated to gain less, or was learned from weaker
 # noise (on 0..1), lost more often than it won.
 MINIMUM_GAIN_DB = 1.3
-WEAK_NOISE = 2.7 / 255
+WEAK_NOISE = 1.2 / 255
 FASTER, SLOWER, FASTEST = 1.4, 0.4, 2.5  # FASTEST: a step beyond it shifts colors
 
 
