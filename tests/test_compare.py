@@ -60,8 +60,8 @@ def test_a_sheet_a_table_and_a_line_for_each_method(pair, call, tiny):
         assert line["seconds"] > 0
     for line in lines[1:]:
         assert line["psnr"] > psnr_noisy + 3
-    sheet = Image.open("noisy_compare.png")
-    assert sheet.width > sheet.height > 200  # five columns
+    with Image.open("noisy_compare.png") as sheet:
+        assert sheet.width > sheet.height > 200  # five columns
     assert (noisy.read_bytes(), clean.read_bytes()) == before
     assert sorted(path.name for path in Path().iterdir()) == [
         "clean.png", "noisy.png", "noisy_compare.png"]  # fmt: skip
