@@ -53,7 +53,7 @@ def nlm(picture: np.ndarray) -> np.ndarray:
         fast_mode=True,
         channel_axis=-1,
     )
-    return denoised
+    return denoised.reshape(picture.shape)  # a sole channel is squeezed away
 
 
 def wavelet(picture: np.ndarray) -> np.ndarray:

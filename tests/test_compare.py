@@ -180,6 +180,8 @@ def test_baselines_find_the_level_themselves(method, level):
     noisy = clean + level * np.random.default_rng(0).standard_normal(clean.shape)
     denoised = Baseline(method).run(noisy).samples
     assert metrics.psnr(clean, denoised) > metrics.psnr(clean, noisy) + 3
+    gray = Baseline(method).run(noisy[..., 0]).samples
+    assert metrics.psnr(clean[..., 0], gray) > metrics.psnr(clean[..., 0], noisy[..., 0]) + 3
     # On another scale and in integers it is the same picture.
     stored = np.rint(noisy.clip(0, 1) * 65535).astype(np.uint16)
     integers = Baseline(method).run(stored).samples
