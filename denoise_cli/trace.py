@@ -15,6 +15,7 @@ import numpy.typing as npt
 from .errors import UnwritableOutput
 from .image import upright
 from .metrics import psnr
+from .sheet import busiest, draw_sheet
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -22,13 +23,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 REGION = 1024  # side of what is traced of a larger picture, in pixels
-SHEET_WIDTH = 2400
-SHEET_COLUMNS = 6  # at most
-SHEET_CELL = 480  # greatest side of a crop, in pixels
 SHEET_STEPS = 12
-ZOOM_SIDES = (32, 96)  # least and greatest side of the zoomed crop, in pixels
-BACKGROUND, INK, FRAME = (24, 24, 24), (235, 235, 235), (90, 200, 90)
-MARGIN, BORDER, LINE = 12, 5, 30
 
 
 class Trace:
@@ -165,7 +160,7 @@ class Trace:
         if self._reference is not None:
             entries.append(("clean.png", ["clean", ""], False))
         kept = self._open(f"step_{kept_step:02d}_denoised.png")
-        return _draw_sheet([(self._open(n), text, k) for n, text, k in entries], _zoom(kept))
+        return draw_sheet([(self._open(n), text, k) for n, text, k in entries], busiest(kept))
 
     def _open(self, name: str) -> Picture:
         from PIL import Image
@@ -194,56 +189,3 @@ def _chosen(rows: list[dict[str, Any]], kept_step: int) -> list[dict[str, Any]]:
         return rows
     indices = {round(i) for i in np.linspace(0, len(rows) - 1, SHEET_STEPS - 1)}
     return [row for i, row in enumerate(rows) if i in indices or row["step"] == kept_step]
-
-
-def _zoom(picture: Picture) -> tuple[int, int, int, int]:
-    """The box (left, top, right, bottom) of the most textured square of `picture`."""
-    gray = np.asarray(picture.convert("L"), np.float64)
-    least, greatest = ZOOM_SIDES
-    side = min(max(min(gray.shape) // 4, least), greatest, *gray.shape)
-    texture = np.zeros_like(gray)
-    texture[1:] += np.abs(np.diff(gray, axis=0))
-    texture[:, 1:] += np.abs(np.diff(gray, axis=1))
-    # Sums over all squares, from the integral image.
-    total = np.pad(texture.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-    sums = total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side]
-    top, left = (int(i) for i in np.unravel_index(int(sums.argmax()), sums.shape))
-    return left, top, left + side, top + side
-
-
-def _draw_sheet(
-    entries: list[tuple[Picture, list[str], bool]], box: tuple[int, int, int, int]
-) -> Picture:
-    from PIL import Image, ImageDraw, ImageFont
-
-    rows = math.ceil(len(entries) / SHEET_COLUMNS)
-    columns = math.ceil(len(entries) / rows)
-    cell = min((SHEET_WIDTH - MARGIN) // columns - MARGIN, SHEET_CELL)
-    width, height = entries[0][0].size
-    scale = min(cell / width, 1.25 * cell / height)
-    thumb = (max(1, round(width * scale)), max(1, round(height * scale)))
-    row_height = 2 * LINE + thumb[1] + MARGIN + cell + MARGIN
-    sheet = Image.new(
-        "RGB",
-        (columns * (cell + MARGIN) + MARGIN, rows * (row_height + MARGIN) + MARGIN),
-        BACKGROUND,
-    )
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=22)
-    for index, (picture, caption, kept) in enumerate(entries):
-        x = MARGIN + index % columns * (cell + MARGIN)
-        y = MARGIN + index // columns * (row_height + MARGIN)
-        for line, text in enumerate(caption):
-            draw.text((x, y + line * LINE), text, fill=FRAME if kept else INK, font=font)
-        top = y + 2 * LINE
-        sheet.paste(
-            picture.resize(thumb, Image.Resampling.LANCZOS), (x + (cell - thumb[0]) // 2, top)
-        )
-        # Single pixels stay visible in the crop: what is noise must not be smoothed away.
-        crop = picture.crop(box).resize((cell, cell), Image.Resampling.NEAREST)
-        sheet.paste(crop, (x, top + thumb[1] + MARGIN))
-        if kept:
-            bottom = top + thumb[1] + MARGIN + cell
-            frame = (x - BORDER, top - BORDER, x + cell + BORDER, bottom + BORDER)
-            draw.rectangle(frame, outline=FRAME, width=BORDER)
-    return sheet

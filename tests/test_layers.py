@@ -14,14 +14,16 @@ PACKAGE = Path(denoise_cli.__file__).parent
 
 # Modules that import nothing of the package but errors; everybody may import them.
 LEAVES = {"networks", "masking", "tile", "normalize", "metrics", "image", "device", "values"}
-LEAVES |= {"memory", "defects", "mosaic"}
+LEAVES |= {"memory", "defects", "mosaic", "sheet"}
 
 # layer -> the layers that it may import besides itself and errors
 ALLOWED = {
     "": {"cli", "denoiser", "image", "io"},  # __init__ and __main__
     "cli": {"denoiser", "training", "io", "checkpoints", "published", "store", "methods", "trace"}
+    | {"baselines", "sheet"}
     | {"image", "measured", "metrics", "noise", "noise_report", "normalize", "streaming", "values"},
-    "trace": {"image", "io", "metrics"},
+    "trace": {"image", "io", "metrics", "sheet"},
+    "baselines": {"denoiser", "image", "normalize"},
     "denoiser": {"methods", "checkpoints", "image", "networks", "noise_level", "normalize", "tile"}
     | {"device", "health", "memory", "streaming"},
     "health": {"defects"},
@@ -97,7 +99,16 @@ def test_arrays_below_are_numpy_only(path):
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["train"], ["evaluate"], ["methods"], ["weights"], ["weights", "pull"], ["info"]],
+    [
+        [],
+        ["train"],
+        ["evaluate"],
+        ["methods"],
+        ["weights"],
+        ["weights", "pull"],
+        ["info"],
+        ["compare"],
+    ],
 )
 def test_help_imports_nothing_slow(command):
     process = subprocess.run(

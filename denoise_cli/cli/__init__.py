@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import DenoiseError
-from . import catalog, evaluate, run, train, weights
+from . import catalog, compare, evaluate, run, train, weights
 from .report import internal_error
 
 DEFAULT = "run"  # the hidden command that `denoise INPUT...` stands for
@@ -41,6 +41,7 @@ EXIT_CODES = (
 MORE_EXAMPLES = {
     "train": "denoise train --data photos/ --noise gaussian:0-55 --time 60 -o mine.safetensors",
     "evaluate": "denoise evaluate --clean photos/ --noise gaussian:25 -m none -m ttt-mim",
+    "compare": "denoise compare photo.jpg --methods none,ttt-mim,nlm -o sheet.png",
     "methods": "denoise methods ttt-mim",
     "info": "denoise info photo.jpg --json",
 }
@@ -125,6 +126,7 @@ app.command(DEFAULT, hidden=True, help=_help(run.run))(run.run)
 for _name, _command in (
     ("train", train.train),
     ("evaluate", evaluate.evaluate),
+    ("compare", compare.compare),
     ("methods", catalog.methods),
     ("info", catalog.info),
 ):

@@ -10,12 +10,11 @@ import numpy as np
 import typer
 
 from ..errors import UsageError
-from . import options
+from . import competitors, options
 from .report import Report
-from .weights import have_weights
 
 if TYPE_CHECKING:
-    from ..denoiser import Denoiser
+    from .competitors import Competitor
     from .pairs import Pair
 
 Record = dict[str, Any]
@@ -48,6 +47,9 @@ def evaluate(
 
     PSNR is measured on the result clipped to 0..1 (peak 1), over the whole image without cutting
     borders; SSIM is scikit-image's structural_similarity with its defaults.
+
+    Besides the methods there are nlm (non-local means), wavelet (BayesShrink) and, where its
+    package is installed, bm3d: classical denoisers that estimate the noise level of each image.
     """
     if (noisy is None) == (not noise):
         raise UsageError("give either --noisy or --noise")
@@ -59,10 +61,11 @@ def evaluate(
     else:
         pairs = synthetic(clean, noise or [], seed=seed, limit=limit)
     methods = method or [options.DEFAULT_METHOD]
-    for name in methods:
-        have_weights(report, weights, name, offline=offline)
-    settings = {"weights": weights, "device": device, "precision": precision, "seed": seed}
-    denoisers = _denoisers(methods, option, steps, settings)
+    competitors.check(methods)
+    given: dict[str, Any] = options.parse_options(option)
+    given |= {"steps": steps} if steps is not None else {}
+    settings = {"offline": offline, "device": device, "precision": precision, "seed": seed}
+    denoisers = _competitors(methods, given, weights, report, settings)
     records: list[Record] = []
     with report.progress():
         for pair in pairs:
@@ -78,21 +81,26 @@ def evaluate(
     raise typer.Exit(report.exit_code(len(pairs)))
 
 
-def _denoisers(
-    methods: list[str], texts: list[str] | None, steps: int | None, settings: Mapping[str, Any]
-) -> list[Denoiser]:
-    """One for each method; -O and --steps go to those that know the option, and one must."""
-    from ..denoiser import Denoiser
-    from ..methods import describe
+def _competitors(
+    methods: list[str],
+    given: Mapping[str, Any],
+    weights: str | None,
+    report: Report,
+    settings: Mapping[str, Any],
+) -> list[Competitor]:
+    """One for each method; `given` options go to those that know the option, and one must."""
+    from ..methods import METHODS, describe
 
-    given: dict[str, Any] = options.parse_options(texts)
-    if steps is not None:
-        given["steps"] = steps
-    known = {method: {name for name, *_ in describe(method)[1]} for method in methods}
+    known = {
+        method: {name for name, *_ in describe(method)[1]} if method in METHODS else set()
+        for method in dict.fromkeys(methods)
+    }
     stray = {name for name in given if not any(name in names for names in known.values())}
     return [
-        Denoiser(
+        competitors.build(
             method,
+            weights,
+            report,
             options={name: v for name, v in given.items() if name in names | stray},
             **settings,
         )
@@ -100,7 +108,7 @@ def _denoisers(
     ]
 
 
-def _evaluate_pair(pair: Pair, denoisers: list[Denoiser], report: Report) -> Iterator[Record]:
+def _evaluate_pair(pair: Pair, denoisers: list[Competitor], report: Report) -> Iterator[Record]:
     from .score import mean_psnr, scores
 
     noisy, clean = pair.load()

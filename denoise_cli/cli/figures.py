@@ -117,24 +117,29 @@ def _developed(image: Image) -> Image:
 
 
 def _pictures(noisy: Image, denoised: Image) -> tuple[np.ndarray, np.ndarray, str]:
-    """The middle plane (Y, X, 3) of both in 8 bits, and what plane that is.
-
-    Photos of 8 bits are shown as they are; others from their 0.1th to their 99.9th percentile,
-    both alike, as their brightness seldom is meant for screens.
-    """
+    """The middle plane (Y, X, 3) of both in 8 bits, and what plane that is."""
     count = len(to_planes(noisy.samples, noisy.axes)[0])
-    before, after = network_planes(noisy, denoised)
+    before, after = eight_bits(noisy, denoised)
+    return before, after, f"plane {count // 2 + 1} of {count}" if count > 1 else ""
+
+
+def eight_bits(noisy: Image, *others: Image) -> list[np.ndarray]:
+    """The middle plane (Y, X, 3) of each image in 8 bits, as a screen shows it.
+
+    Photos of 8 bits are shown as they are; others from the 0.1th to the 99.9th percentile of
+    `noisy`, all alike, as their brightness seldom is meant for screens.
+    """
+    planes = network_planes(noisy, *others)
     low, high = 0.0, 1.0
     if noisy.samples.dtype != np.uint8:
-        low, high = (float(value) for value in np.quantile(before, (0.001, 0.999)))
+        low, high = (float(value) for value in np.quantile(planes[0], (0.001, 0.999)))
 
     def bits(plane: np.ndarray) -> np.ndarray:
         values = np.clip((plane - low) / max(high - low, 1e-9), 0, 1)
         picture = np.moveaxis(np.rint(values * 255).astype(np.uint8), 0, -1)
         return np.repeat(picture, 3, axis=-1) if picture.shape[-1] == 1 else picture
 
-    plane = f"plane {count // 2 + 1} of {count}" if count > 1 else ""
-    return bits(before), bits(after), plane
+    return [bits(plane) for plane in planes]
 
 
 def _places(before: np.ndarray, after: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -143,7 +143,8 @@ Methods = Annotated[
         "-m",
         metavar="NAME",
         autocompletion=completion.methods,
-        help=f"A method to compare; may be given several times. Default: {DEFAULT_METHOD}.",
+        help="A method to compare, or nlm, wavelet or bm3d; may be given several times. "
+        f"Default: {DEFAULT_METHOD}.",
         show_default=False,
         rich_help_panel=_METHOD,
     ),
@@ -515,6 +516,38 @@ Noises = Annotated[
         "--noise",
         metavar="SPEC",
         help="Noise to add instead, such as gaussian:25; may be given several times.",
+        show_default=False,
+    ),
+]
+ComparedImage = Annotated[
+    Path, typer.Argument(metavar="IMAGE", help="A noisy image.", show_default=False)
+]
+ComparedReference = Annotated[
+    Path | None,
+    typer.Option(
+        "--reference",
+        metavar="CLEAN",
+        help="Its clean version, to score the results.",
+        show_default=False,
+    ),
+]
+ComparedMethods = Annotated[
+    str,
+    typer.Option(
+        "--methods",
+        "-m",
+        metavar="NAME,...",
+        help="What to compare, such as none,ttt-mim:ttt-mim-gaussian,nlm: names of methods, each "
+        "with the checkpoint it uses after a colon where that is not its default.",
+    ),
+]
+Sheet = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="The sheet, a PNG. Default: NAME_compare.png beside the image.",
         show_default=False,
     ),
 ]
