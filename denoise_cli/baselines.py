@@ -15,7 +15,7 @@ import numpy as np
 
 from .denoiser import Progress, Result
 from .errors import UsageError
-from .image import default_axes, to_planes
+from .image import View, default_axes, to_planes
 from .normalize import Scale
 
 # Below this there is nothing to take away, and divisions by the level go wrong.
@@ -130,11 +130,15 @@ class Baseline:
         samples: np.ndarray,
         axes: str | None = None,
         *,
+        view: View | None = None,
         progress: Progress | None = None,
     ) -> Result:
         """Denoise `samples` plane by plane; see `Denoiser.run`."""
         started = time.perf_counter()
-        planes, back = to_planes(samples, axes or default_axes(samples))
+        seen, letters = samples, axes or default_axes(samples)
+        if view is not None:
+            seen, letters = view.forward(samples)
+        planes, back = to_planes(seen, letters)
         scale = Scale.of(planes)
         denoised = np.empty(planes.shape, np.float32)
         for index, plane in enumerate(planes):
@@ -143,8 +147,9 @@ class Baseline:
             # Double precision: what the packages are tested in.
             picture = np.moveaxis(scale.forward(plane).astype(np.float64), 0, -1)
             denoised[index] = np.moveaxis(BASELINES[self.method](picture), -1, 0)
+        result = back(scale.inverse(denoised, seen.dtype))
         return Result(
-            samples=back(scale.inverse(denoised, samples.dtype)),
+            samples=result if view is None else view.inverse(samples, result),
             steps=0,
             kept_step=0,
             gain_db=None,

@@ -26,7 +26,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "meta-transfer": {"steps": 2, "crop": 48},
     "masked": {"passes": 2},
     "mpi": {"steps": 6, "passes": 2},
-    "gaintuning": {"steps": 3, "crop": 48},
+    "gaintuning": {"steps": 3, "crop": 48, "validate": False},
 }
 OTHER: dict[tuple[str, str], Any] = {
     ("ttt-mim", "crop"): 64,
@@ -42,6 +42,7 @@ OTHER: dict[tuple[str, str], Any] = {
 WITH: dict[tuple[str, str], dict[str, Any]] = {
     ("ttt-mim", "validate"): {"lr": 0.05},
     ("mpi", "preset"): {"steps": 20},
+    ("gaintuning", "validate"): {"lr": 0.5},
 }
 # Why an option, or the seed, changes nothing.
 EXEMPT: dict[tuple[str, str], str] = {

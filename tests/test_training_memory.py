@@ -13,9 +13,13 @@ import pytest
 
 from denoise_cli import checkpoints
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="limits the address space as Linux counts it"
-)
+# How much of the address space a process holds varies, and so does how long halving takes.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        sys.platform != "linux", reason="limits the address space as Linux counts it"
+    ),
+]
 
 MEGABYTE = 2**20
 # Trains a little first, so that libraries are loaded and threads have had their stacks, and

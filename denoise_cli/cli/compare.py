@@ -123,9 +123,8 @@ def _run(
         "gain_db": result.gain_db,
     }
     if clean is not None:
-        psnr, ssim = scores(clean, result.samples, noisy.axes)
-        noisy_psnr = mean_psnr(clean, noisy.samples, noisy.axes)
-        record |= {"psnr_noisy": noisy_psnr, "psnr": psnr, "ssim": ssim}
+        psnr, ssim = scores(clean, replace(noisy, samples=result.samples))
+        record |= {"psnr_noisy": mean_psnr(clean, noisy), "psnr": psnr, "ssim": ssim}
     return record, result.samples
 
 
