@@ -4,26 +4,15 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from skimage.metrics import structural_similarity
 
 import denoise_cli
-from denoise_cli import checkpoints, networks
 from denoise_cli.cli import main
 from denoise_cli.cli.pairs import spread
 
 KEYS = ["image", "noise", "method", "weights", "psnr_noisy", "psnr", "ssim", "seconds", "steps"]
 KEYS += ["kept_step", "gain_db"]
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    torch.manual_seed(0)
-    network = networks.build("mim-resunet", widths=[8, 16], blocks=1)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    checkpoints.save(path, network, {"network": "mim-resunet", "supports": ["none", "ttt-mim"]})
-    return path
 
 
 @pytest.fixture

@@ -11,10 +11,9 @@ from io import BytesIO
 import numpy as np
 import pytest
 import rawpy
-import torch
 from PIL import Image as Pillow
 
-from denoise_cli import Denoiser, checkpoints, io, networks
+from denoise_cli import Denoiser, io
 from denoise_cli.cli import main
 from denoise_cli.errors import UnreadableImage, UnwritableOutput, UsageError
 from denoise_cli.image import Image, Metadata
@@ -110,16 +109,6 @@ def dng(tmp_path):
         return path
 
     return make
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """An untrained network, small enough to run in a blink."""
-    torch.manual_seed(0)
-    network = networks.build("mim-resunet", widths=[8, 16], blocks=1)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    checkpoints.save(path, network, {"network": "mim-resunet", "supports": ["none", "ttt-mim"]})
-    return path
 
 
 def call(*args):

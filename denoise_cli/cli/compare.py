@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 
 from ..errors import UnwritableOutput, UsageError
 from ..image import Image, to_planes, upright
-from ..io.temporary import beside
+from ..io.temporary import moved_into
 from . import competitors, files, options
 from .report import Report
 
@@ -49,6 +48,8 @@ def compare(
     with the seconds it took; with --reference also PSNR and SSIM. Of a stack the middle plane is
     compared. The image itself is not touched, and the results are not kept.
     """
+    from .score import mean_psnr
+
     wanted = competitors.split(methods)
     sheet = output or image.with_name(image.stem + MARK)
     if sheet.suffix.lower() != ".png":
@@ -59,6 +60,7 @@ def compare(
     report = Report(quiet=quiet, as_json=as_json)
     noisy = _middle_plane(image)
     clean = None if reference is None else _clean(reference, image, noisy)
+    psnr_noisy = None if clean is None else mean_psnr(clean, noisy)
     settings: dict[str, Any] = {"device": device, "precision": precision, "seed": seed}
     built = [
         competitors.build(method, weights, report, offline=offline, **settings)
@@ -70,7 +72,7 @@ def compare(
     with report.progress():
         for competitor, label in zip(built, labels, strict=True):
             report.start(label)
-            record, result = _run(competitor, noisy, clean, report)
+            record, result = _run(competitor, noisy, clean, psnr_noisy, report)
             records.append({"image": str(image), **record})
             denoised.append(replace(noisy, samples=result))
             report.data(records[-1])
@@ -81,15 +83,18 @@ def compare(
 
 def _middle_plane(path: Path) -> Image:
     """The image at `path` as one plane (Y, X) or (Y, X, 3), without alpha."""
-    from ..io import read
+    from ..io import open_stack
+    from ..streaming import plane_count
 
-    image = read(path)
-    view = image.metadata.view
-    samples, axes = (image.samples, image.axes) if view is None else view.forward(image.samples)
-    planes, _ = to_planes(samples, axes)
-    plane = np.moveaxis(planes[len(planes) // 2], 0, -1)
+    with open_stack(path) as stack:
+        view = stack.metadata.view
+        of_a_frame = plane_count(stack) // stack.count
+        frame, index = divmod(plane_count(stack) // 2, of_a_frame)
+        samples, axes = stack.frame(frame), stack.frame_axes
+    planes, _ = to_planes(samples, axes) if view is None else to_planes(*view.forward(samples))
+    plane = np.moveaxis(planes[index], 0, -1)
     gray = plane.shape[-1] == 1
-    metadata = replace(image.metadata, view=None)
+    metadata = replace(stack.metadata, view=None)
     return Image(
         np.ascontiguousarray(plane[..., 0] if gray else plane), "YX" if gray else "YXS", metadata
     )
@@ -109,23 +114,20 @@ def _clean(reference: Path, path: Path, noisy: Image) -> np.ndarray:
 
 
 def _run(
-    competitor: Competitor, noisy: Image, clean: np.ndarray | None, report: Report
+    competitor: Competitor,
+    noisy: Image,
+    clean: np.ndarray | None,
+    psnr_noisy: float | None,
+    report: Report,
 ) -> tuple[Record, np.ndarray]:
-    from .score import mean_psnr, scores
+    from .score import scores
 
     result = competitor.run(noisy.samples, noisy.axes, progress=report.step)
-    record: Record = {
-        "method": competitor.method,
-        "weights": competitor.weights,
-        "seconds": result.seconds,
-        "steps": result.steps,
-        "kept_step": result.kept_step,
-        "gain_db": result.gain_db,
-    }
-    if clean is not None:
+    found: dict[str, float] = {}
+    if psnr_noisy is not None and clean is not None:
         psnr, ssim = scores(clean, replace(noisy, samples=result.samples))
-        record |= {"psnr_noisy": mean_psnr(clean, noisy), "psnr": psnr, "ssim": ssim}
-    return record, result.samples
+        found = {"psnr_noisy": psnr_noisy, "psnr": psnr, "ssim": ssim}
+    return competitors.record(competitor, result, found), result.samples
 
 
 def _draw(
@@ -196,12 +198,9 @@ def _rows(
 
 def _write(path: Path, sheet: Picture) -> None:
     files.make_folder(path.parent)
-    temporary = beside(path)
     try:
-        sheet.save(temporary, "PNG")
-        os.replace(temporary, path)
+        with moved_into(path) as temporary:
+            sheet.save(temporary, "PNG")
     except OSError as error:
         reason = error.strerror or str(error)
         raise UnwritableOutput(f"{path}: cannot be written ({reason}); give another -o") from None
-    finally:
-        temporary.unlink(missing_ok=True)

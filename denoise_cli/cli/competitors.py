@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
@@ -10,7 +11,7 @@ from .weights import have_weights
 
 if TYPE_CHECKING:
     from ..baselines import Baseline
-    from ..denoiser import Denoiser
+    from ..denoiser import Denoiser, Result
 
     Competitor = Denoiser | Baseline
 
@@ -53,6 +54,19 @@ def build(
     from ..denoiser import Denoiser
 
     return Denoiser(method, weights=weights, **settings)
+
+
+def record(competitor: Competitor, result: Result, scores: Mapping[str, float]) -> dict[str, Any]:
+    """What --json says of a result and its `scores`, which may be none."""
+    return {
+        "method": competitor.method,
+        "weights": competitor.weights,
+        **scores,
+        "seconds": result.seconds,
+        "steps": result.steps,
+        "kept_step": result.kept_step,
+        "gain_db": result.gain_db,
+    }
 
 
 def split(text: str) -> list[tuple[str, str | None]]:

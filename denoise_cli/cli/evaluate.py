@@ -118,18 +118,11 @@ def _evaluate_pair(pair: Pair, denoisers: list[Competitor], report: Report) -> I
         report.start(f"{pair.name} {pair.noise or ''} {denoiser.method}")
         result = denoiser.run(noisy.samples, noisy.axes, view=view, progress=report.step)
         psnr, ssim = scores(clean, replace(noisy, samples=result.samples))
+        found = {"psnr_noisy": psnr_noisy, "psnr": psnr, "ssim": ssim}
         yield {
             "image": pair.name,
             "noise": pair.noise,
-            "method": denoiser.method,
-            "weights": denoiser.weights,
-            "psnr_noisy": psnr_noisy,
-            "psnr": psnr,
-            "ssim": ssim,
-            "seconds": result.seconds,
-            "steps": result.steps,
-            "kept_step": result.kept_step,
-            "gain_db": result.gain_db,
+            **competitors.record(denoiser, result, found),
         }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from ..errors import UnwritableOutput, UsageError
-from ..io.temporary import beside
+from ..io.temporary import moved_into
 from .figures import Figure, polyline
 from .files import make_folder
 from .report import Report, duration
@@ -76,16 +75,13 @@ class Page:
 
     def _write(self, path: Path) -> None:
         make_folder(path.parent)
-        temporary = beside(path)
         try:
-            temporary.write_text(self._text(), encoding="utf-8")
-            os.replace(temporary, path)
+            with moved_into(path) as temporary:
+                temporary.write_text(self._text(), encoding="utf-8")
         except OSError as error:
             raise UnwritableOutput(
                 f"{path}: cannot be written ({error.strerror}); give another --report"
             ) from None
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def _text(self) -> str:
         from jinja2 import Environment, PackageLoader, StrictUndefined

@@ -7,6 +7,8 @@ import os
 import platform
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +19,17 @@ def beside(target: Path) -> Path:
     """A new hidden name in the folder of `target`, with its suffix; says whose file it is."""
     owner = f"{_machine()}-{os.getpid()}"
     return target.with_name(f".{owner}-{secrets.token_hex(4)}.part{target.suffix}")
+
+
+@contextmanager
+def moved_into(target: Path) -> Iterator[Path]:
+    """A name to write to, which becomes `target` once the block is done, and is gone otherwise."""
+    temporary = beside(target)
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path) -> list[Path]:

@@ -122,7 +122,9 @@ class _Fill:
         self.network = copy.deepcopy(filler.network)  # in evaluation mode
         self.past: deque[State] = deque(maxlen=method.passes)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=method.lr)
-        self.lr, self.taken = method.lr, 0
+        self.warm_up = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda taken: min(1.0, (taken + 1) / WARM_UP)
+        )
         self.size = min(method.crop, *pictures.shape[-2:])
         u = torch.rand(pictures[:, :1].shape, generator=generator, device=pictures.device)
         share = HELD_OUT if method.validate else 0.0
@@ -141,10 +143,8 @@ class _Fill:
         loss = error.square().sum() / learned.sum().clamp(min=1)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.taken += 1
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * min(1.0, self.taken / WARM_UP)
         self.optimizer.step()
+        self.warm_up.step()
         if remember:
             self.past.append(_state(self.network))
 
