@@ -88,8 +88,9 @@ def blind_spot(
 
     A random `share` of the pixels, in all channels, is replaced by the mean of the eight
     neighbors; with noise that is independent from pixel to pixel, the picture itself is the best
-    guess for them (Batson and Royer, "Noise2Self", ICML 2019; GainTuning, section 3). With a
-    `weight` (N, 1, Y, X) the mean is weighted.
+    guess for them (Batson and Royer, "Noise2Self", ICML 2019; GainTuning, section 3). A network
+    whose attribute ``blind_spot`` is true sees no pixel that it predicts: nothing is replaced, and
+    all pixels count. With a `weight` (N, 1, Y, X) the mean is weighted.
     """
     errors, hidden = blind_spot_map(predict, noisy, share, generator)
     return _weighted_mean(errors, hidden if weight is None else hidden * weight)
@@ -99,6 +100,9 @@ def blind_spot_map(
     predict: Predict, noisy: Tensor, share: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """The squared errors of `blind_spot`, and 1 where a pixel is hidden; both (N, 1, Y, X)."""
+    if getattr(predict, "blind_spot", False):
+        errors = (predict(noisy).float() - noisy).square().mean(dim=1, keepdim=True)
+        return errors, torch.ones_like(errors)
     rows, columns = noisy.shape[-2:]
     u = torch.rand(len(noisy), 1, rows, columns, generator=generator, device=noisy.device)
     hidden = (u < share).to(noisy.dtype)

@@ -21,6 +21,8 @@ from denoise_cli.methods import load_method
 from denoise_cli.metrics import psnr
 from denoise_cli.noise_level import NoiseLevel
 
+NETWORKS = ["blind-spot", "dilated-unet", "dncnn", "mim-resunet", "mim-unet", "hourglass"]
+
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
@@ -37,7 +39,7 @@ def test_the_unet_has_the_gains_of_the_paper() -> None:
     assert all(bool((gain == 1).all()) for gain in gains)
 
 
-@pytest.mark.parametrize("name", ["dilated-unet", "dncnn", "mim-resunet", "mim-unet", "hourglass"])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_gains_of_one_change_nothing_and_others_scale_filters(name: str) -> None:
     torch.manual_seed(0)
     network = networks.build(name).eval()
@@ -99,6 +101,20 @@ def test_the_blind_spot_loss_does_not_reward_the_identity() -> None:
     identity = objectives.blind_spot(lambda x: x, noisy, 0.05, generator(1))
     assert float(constant) == pytest.approx(0.01, rel=0.1)
     assert float(identity) > 1.05 * float(constant)
+
+
+def test_a_blind_spot_network_is_asked_about_all_pixels() -> None:
+    torch.manual_seed(0)
+    network = networks.build("blind-spot", width=8).eval()
+    noisy = torch.rand(1, 1, 32, 32)
+    with torch.no_grad():
+        plain = (network(noisy) - noisy).square().mean()
+        loss = objectives.blind_spot(network, noisy, 0.05, generator())
+        half = torch.zeros_like(noisy)
+        half[..., :16] = 1
+        left = objectives.blind_spot(network, noisy, 0.05, generator(), half)
+        torch.testing.assert_close(loss, plain)
+        torch.testing.assert_close(left, (network(noisy) - noisy)[..., :16].square().mean())
 
 
 def test_resampling_is_least_for_the_one_that_finds_the_estimate_again() -> None:
