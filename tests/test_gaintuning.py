@@ -131,6 +131,34 @@ def test_the_level_is_estimated_within_five_percent(sigma: float) -> None:
     assert noise_level.estimate(noisy).sigma * 255 == pytest.approx(sigma, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("spec", "uniform", "correlated"),
+    [
+        ("gaussian:10", True, False),
+        ("gaussian:70", True, False),
+        ("poisson:30", False, False),
+        ("correlated:20,0.8", True, True),
+    ],
+)
+def test_the_kind_of_noise_is_found(spec: str, uniform: bool, correlated: bool) -> None:
+    noisy = noise.parse(spec).sample(scene(192), generator())
+    assert noise_level.is_correlated(noisy) == correlated
+    if not correlated:
+        assert noise_level.is_uniform(noisy) == uniform
+
+
+def test_auto_goes_by_the_noise_found() -> None:
+    def run(spec: str) -> Any:
+        noisy = noise.parse(spec).sample(scene(128)[:, :1], generator())[0, 0].numpy()
+        return Denoiser("gaintuning", steps=1).run(noisy)
+
+    assert "sure" in run("gaussian:30").reason
+    assert "blind-spot" in run("poisson:30").reason
+    correlated = run("correlated:20,0.8")
+    assert correlated.steps == 0
+    assert "correlated" in str(correlated.warning)
+
+
 def test_a_told_level_follows_the_standardization() -> None:
     level = NoiseLevel(0.02, 0.001).standardized((0.4,), (0.25,))
     clean = torch.full((1, 1, 300, 300), 0.6)

@@ -168,14 +168,14 @@ def test_a_blind_spot_network_learns_from_noisy_pictures(tmp_path: Path) -> None
         made = np.roll(clean, 20 * index, axis=1) + 0.1 * rng.standard_normal(clean.shape)
         store(tmp_path / "noisy" / f"{index}.tif", made)
     out = tmp_path / "blind.safetensors"
-    run("--noisy", tmp_path / "noisy", "--steps", "150", "--network", "blind-spot",
-        "--config", "channels=1", "--config", "width=8", "--patch", "64", "--batch", "2",
+    run("--noisy", tmp_path / "noisy", "--steps", "120", "--network", "blind-spot",
+        "--config", "channels=1", "--config", "width=8", "--patch", "64", "--batch", "1",
         "--lr", "0.01", "-o", out)  # fmt: skip
     assert checkpoints.read_header(out)["supports"] == ["none", "gaintuning"]
     noisy = iio.imread(tmp_path / "noisy" / "0.tif")
     before = np.square(noisy / 65535 - clean).mean()
-    for method in ("none", "gaintuning"):
-        denoised = Denoiser(method, weights=str(out), steps=None)(noisy) / 65535
+    for method, steps in (("none", None), ("gaintuning", 5)):
+        denoised = Denoiser(method, weights=str(out), steps=steps)(noisy) / 65535
         assert np.square(denoised - clean).mean() < 0.75 * before
 
 

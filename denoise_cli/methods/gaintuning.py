@@ -35,7 +35,8 @@ class GainTuning:
     0.2 % of the parameters, start at 1 for each picture, and are too few to fit the noise. The
     losses need no clean picture: ``blind-spot`` asks only for noise that is independent from pixel
     to pixel, ``sure`` and ``resample`` for its level. ``auto`` is ``sure`` where the level is told
-    or can be estimated, and ``blind-spot`` for told noise of another kind. The authors' code is not
+    or is found to be one for dark and bright places, and ``blind-spot`` otherwise; noise that is
+    found to be correlated from pixel to pixel is not tuned to. The authors' code is not
     public: optimizer (Adam), learning rate, steps and probe are choices of this program. Large
     pictures are learned from random crops, and the learning rate falls to 0 over the steps, which
     averages the random crops and probes; it is less, in proportion, for networks of more than ten
@@ -78,6 +79,8 @@ class GainTuning:
             return too_small(network, smallest, observer)
         multiple: int = network.multiple_of  # type: ignore[assignment]
         size = min(max(self.crop, smallest), *noisy.shape[-2:]) // multiple * multiple
+        if self.loss == "auto" and noise is None and noise_level.is_correlated(noisy):
+            return _correlated(network, observer)
         loss, level = self._chosen(noisy, noise)
         network = _seeing_all(network)
         tuned, gains = with_gains(network)
@@ -111,7 +114,8 @@ class GainTuning:
         told_other = isinstance(noise, str)
         loss = self.loss
         if loss == "auto":
-            loss = "blind-spot" if told_other else "sure"
+            other = told_other or (noise is None and not noise_level.is_uniform(noisy))
+            loss = "blind-spot" if other else "sure"
         if loss == "blind-spot":
             return loss, None
         require(
@@ -130,6 +134,15 @@ class GainTuning:
         if kept:
             return f"step {kept} of {self.steps} of {how} is best on the cells held out"
         return f"no step of {how} is surely better on the cells held out"
+
+
+def _correlated(network: nn.Module, observer: Observer) -> Adaptation:
+    observer.step(0, network, None)
+    return Adaptation(
+        network,
+        warning="the noise is correlated between neighboring pixels, which gaintuning cannot learn "
+        "from; the pretrained network alone was used (-O loss=sure tunes all the same)",
+    )
 
 
 class _HeldOut:
