@@ -22,7 +22,7 @@ from denoise_cli.metrics import psnr
 from denoise_cli.noise_level import NoiseLevel
 
 PICTURES = Path(__file__).parents[2] / "examples" / "data"
-LOSSES, SIGMAS, SIDE = ("sure", "blind-spot", "resample"), (30, 70), 192
+LOSSES, SIGMAS, SIDE = ("sure", "blind-spot", "resample"), (30, 70), 128
 
 
 class Curve:
