@@ -18,7 +18,7 @@ REFINEMENTS = 4
 WEAK_GRADIENTS = 2 * 1.5  # 2 is the mean under noise alone; its spread in a patch is 0.27
 # Limits of `is_correlated` and `is_uniform`: between what photos under white noise of sigma 10
 # to 70 show (at most 0.11 and 1.34) and those under correlated (0.29) or Poisson noise (2.02).
-MOST_CORRELATED, LEAST_UNIFORM, FLATTEST = 0.2, 1.5, 0.1
+MOST_CORRELATED, MOST_UNEVEN, FLATTEST = 0.2, 1.5, 0.1
 DARKEST = 1e-6  # least variance that is told from none
 
 
@@ -118,13 +118,17 @@ def is_correlated(pictures: Tensor) -> bool:
 
 
 def is_uniform(pictures: Tensor) -> bool:
-    """Whether the noise of `pictures` (N, C, Y, X) is as strong in dark as in bright places."""
+    """Whether the noise of `pictures` (N, C, Y, X) is no stronger in bright than in dark places.
+
+    It grows with the light, if it changes; dark places that seem noisier, as the strokes of a page,
+    are only textured.
+    """
     ratios = []
     for channel in pictures.transpose(0, 1):
         dark, _, bright = map(_patch_variance, _thirds(_patches(channel)))
         ratios.append(max(bright, DARKEST**2) / max(dark, DARKEST**2))
     ratio = sum(ratios) / len(ratios)
-    return 1 / LEAST_UNIFORM < ratio < LEAST_UNIFORM
+    return ratio < MOST_UNEVEN
 
 
 def _variance(channel: Tensor) -> float:
