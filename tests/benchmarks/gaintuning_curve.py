@@ -81,7 +81,9 @@ def main() -> None:
                 (line,) = panel.plot(curve.steps, gains, label=loss)
                 mark = gains[curve.steps.index(kept)]
                 panel.plot(kept, mark, "o", mfc="none", ms=9, color=line.get_color())
-            panel.set_title(f"{path.stem}, sigma {sigma}: {curve.psnr[0]:.2f} dB untuned")
+            panel.set_title(
+                f"{path.stem}, sigma {sigma}: {curve.psnr[0]:.2f} dB untuned", fontsize="medium"
+            )
             panel.set(xlabel="step", ylabel="gain in dB")
             panel.axhline(0, color="gray", lw=0.5)
             panel.legend()
