@@ -233,14 +233,19 @@ def test_checkpoints_of_other_recipes_can_be_tuned() -> None:
     assert "sure" in result.reason
 
 
-def test_a_network_that_takes_a_mask_sees_everything() -> None:
+@pytest.mark.parametrize(
+    ("size", "spec"), [(64, "gaussian:25"), (64, "correlated:20,0.8"), (24, None)]
+)
+def test_a_network_that_takes_a_mask_sees_everything(size: int, spec: str | None) -> None:
     torch.manual_seed(0)
     network = networks.build("hourglass").eval()
     method = load_method("gaintuning", {"steps": 1})
-    noisy = scene(64)
+    noisy = noise.parse(spec).sample(scene(size), generator()) if spec else scene(size)
     adapted = method.adapt(network, noisy, generator=generator(), observer=Nobody())
+    more = 64 - size  # what is predicted is padded to what the network can take
+    shown = torch.nn.functional.pad(noisy, (0, more, 0, more))
     with torch.no_grad():
-        assert adapted.predict(noisy).shape == noisy.shape
+        assert adapted.predict(shown).shape == shown.shape
 
 
 def test_told_noise_of_another_kind_leaves_the_blind_spot() -> None:

@@ -75,14 +75,14 @@ class GainTuning:
     ) -> Adaptation:
         """Tune the gains of a copy of `network` to `noisy` (N, C, Y, X), normalized."""
         smallest: int = max(SMALLEST_SIDE, network.minimum)  # type: ignore[type-var,assignment]
+        multiple: int = network.multiple_of  # type: ignore[assignment]
+        network = _seeing_all(network)
         if min(noisy.shape[-2:]) < smallest:
             return too_small(network, smallest, observer)
-        multiple: int = network.multiple_of  # type: ignore[assignment]
         size = min(max(self.crop, smallest), *noisy.shape[-2:]) // multiple * multiple
         if self.loss == "auto" and noise is None and noise_level.is_correlated(noisy):
             return _correlated(network, observer)
         loss, level = self._chosen(noisy, noise)
-        network = _seeing_all(network)
         tuned, gains = with_gains(network)
         # Gains multiply from layer to layer: many move the output as much as few larger ones.
         lr = self.lr * min(1.0, LAYERS / len(gains))
