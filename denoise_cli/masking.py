@@ -51,6 +51,19 @@ def pixel_mask(
     return (u >= mask_ratio).to(pictures.dtype)
 
 
+def hide_pixels(
+    pictures: Tensor, mask_ratio: tuple[float, float], generator: torch.Generator
+) -> Tensor:
+    """`pictures` (N, C, Y, X) with pixels hidden, as masked image training shows them.
+
+    The share that is hidden is drawn for each picture, from the range `mask_ratio`.
+    """
+    low, high = mask_ratio
+    u = torch.rand(len(pictures), 1, 1, 1, generator=generator, device=pictures.device)
+    visible = pixel_mask(pictures, low + (high - low) * u, generator, shared=True)
+    return torch.where(visible > 0, pictures, HIDDEN_VALUE)
+
+
 def masked_pass(
     network: nn.Module, pictures: Tensor, mask_ratio: float, generator: torch.Generator
 ) -> Tensor:
@@ -62,5 +75,4 @@ def masked_pass(
     draw = getattr(network, "draw_visible", None)
     if draw is not None:
         return network(pictures, draw(pictures, mask_ratio, generator))
-    mask = pixel_mask(pictures, mask_ratio, generator, shared=True)
-    return network(torch.where(mask > 0, pictures, HIDDEN_VALUE))
+    return network(hide_pixels(pictures, (mask_ratio, mask_ratio), generator))
