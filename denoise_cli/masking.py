@@ -51,16 +51,15 @@ def pixel_mask(
     return (u >= mask_ratio).to(pictures.dtype)
 
 
-def hide_pixels(
-    pictures: Tensor, mask_ratio: tuple[float, float], generator: torch.Generator
-) -> Tensor:
-    """`pictures` (N, C, Y, X) with pixels hidden, as masked image training shows them.
+def draw_ratios(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
+    """A mask ratio for each of `count` pictures: (N, 1, 1, 1)."""
+    u = torch.rand(count, 1, 1, 1, generator=generator, device=generator.device)
+    return low + (high - low) * u
 
-    The share that is hidden is drawn for each picture, from the range `mask_ratio`.
-    """
-    low, high = mask_ratio
-    u = torch.rand(len(pictures), 1, 1, 1, generator=generator, device=pictures.device)
-    visible = pixel_mask(pictures, low + (high - low) * u, generator, shared=True)
+
+def hide_pixels(pictures: Tensor, mask_ratio: float | Tensor, generator: torch.Generator) -> Tensor:
+    """`pictures` (N, C, Y, X) with pixels hidden, as masked image training shows them."""
+    visible = pixel_mask(pictures, mask_ratio, generator, shared=True)
     return torch.where(visible > 0, pictures, HIDDEN_VALUE)
 
 
@@ -75,4 +74,4 @@ def masked_pass(
     draw = getattr(network, "draw_visible", None)
     if draw is not None:
         return network(pictures, draw(pictures, mask_ratio, generator))
-    return network(hide_pixels(pictures, (mask_ratio, mask_ratio), generator))
+    return network(hide_pixels(pictures, mask_ratio, generator))

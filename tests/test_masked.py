@@ -78,7 +78,7 @@ def test_joint_training_can_hide_pixels_from_the_main_head() -> None:
     whole, hidden = parts("0"), parts("0-0.9")
     assert hidden["auxiliary"] == whole["auxiliary"]  # it has a mask of its own
     assert hidden["main"] != whole["main"]
-    with pytest.raises(UsageError, match="0-0.8"):
+    with pytest.raises(UsageError, match=r"0-0\.8"):
         JointMIM(mask="0.5-0.8")
 
 

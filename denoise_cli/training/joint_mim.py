@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..masking import hide_pixels, patch_mask
+from ..masking import draw_ratios, hide_pixels, patch_mask
 from ..objectives import masked_l1
 from ..values import parse_range
 
@@ -61,8 +61,10 @@ class JointMIM:
         masked = noisy[: max(1, round(self.share * len(noisy)))]
         size = (noisy.shape[-2], noisy.shape[-1])
         mask = patch_mask(len(masked), size, self.mask_ratio, self.mask_patch, generator)
-        hidden = parse_range(self.mask)
-        shown = hide_pixels(noisy, hidden, generator) if hidden[1] else noisy
+        shown = noisy
+        if parse_range(self.mask)[1]:
+            ratios = draw_ratios(len(noisy), *parse_range(self.mask), generator)
+            shown = hide_pixels(noisy, ratios, generator)
         denoised, reconstruction = network.joint(shown, masked, mask)  # type: ignore[operator]
         errors = (denoised - clean).abs().mean(dim=(1, 2, 3))
         if self.error == "relative":
