@@ -38,27 +38,28 @@ def weighted_l1(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return ((prediction - target).abs() * weight).mean()
 
 
-def adapt_heads(
-    heads: nn.Module,
+def auxiliary_step(
+    network: nn.Module,
     parameters: Parameters,
-    features: Tensor,
-    noisy: Tensor,
+    inputs: tuple[Tensor, ...],
     mask: Tensor,
     lr: float,
 ) -> tuple[Parameters, Tensor]:
-    """One gradient step of both heads of a `MultiTask` network on the auxiliary loss.
+    """One gradient step of a `MultiTask` network, or of its heads, on the auxiliary loss.
 
     The step that algorithm 2 of Gunawan et al. learns through and algorithm 3 takes. Nothing is
     changed in place, and the result is differentiable in all arguments.
 
     Parameters
     ----------
-    heads : nn.Module
-        Called with `features` and `noisy`, gives the clean and the rebuilt noisy picture.
+    network : nn.Module
+        Called with `inputs`, gives the clean and the rebuilt noisy picture.
     parameters : dict
-        The weights to start from, by the names they have in `heads`.
-    features, noisy, mask : Tensor
-        (N, W, Y, X), (N, C, Y, X) and (N, 1, Y, X).
+        The weights to start from, by the names they have in `network`.
+    inputs : tuple of Tensor
+        The noisy pictures (N, C, Y, X) are the last of them.
+    mask : Tensor
+        (N, 1, Y, X) on 0..1.
     lr : float
         Length of the step.
 
@@ -69,8 +70,8 @@ def adapt_heads(
     """
 
     def auxiliary(parameters: Parameters) -> Tensor:
-        _, rebuilt = functional_call(heads, parameters, (features, noisy))
-        return weighted_l1(rebuilt, noisy, mask)
+        _, rebuilt = functional_call(network, parameters, inputs)
+        return weighted_l1(rebuilt, inputs[-1], mask)
 
     gradients, loss = grad_and_value(auxiliary)(parameters)
     stepped = {name: value - lr * gradients[name] for name, value in parameters.items()}
