@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +45,7 @@ def load(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     CheckpointError
         If spandrel is not installed, does not know the network, or it is none for denoising.
     """
-    spandrel = _spandrel(path)
+    spandrel = library(path)
     state = _tensors(path)
     try:
         model = spandrel.ModelLoader(device="cpu").load_from_state_dict(state)
@@ -65,9 +67,26 @@ def load(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     return network.eval(), header
 
 
-def _spandrel(path: Path) -> Any:
+def library(path: Path) -> Any:
+    """The module spandrel, asked for by the file at `path`.
+
+    The torchvision it imports is, from the usual index, built for CUDA: beside a torch for the CPU
+    its compiled operators are missing, and its import fails at those that it describes to torch.
+    They are then declared, without code: networks for denoising call none.
+
+    Raises
+    ------
+    CheckpointError
+        If it is not installed or cannot be used.
+    """
     try:
-        import spandrel
+        try:
+            import spandrel
+        except RuntimeError as error:
+            if "torchvision::" not in str(error):
+                raise
+            _declare_operators()
+            import spandrel
     except ModuleNotFoundError as error:
         if error.name != "spandrel":
             raise CheckpointError(_unusable(path, error)) from None
@@ -79,6 +98,18 @@ def _spandrel(path: Path) -> Any:
     except (ImportError, RuntimeError) as error:
         raise CheckpointError(_unusable(path, error)) from None
     return spandrel
+
+
+@cache
+def _declare_operators() -> Any:
+    import torch
+
+    for name in [name for name in sys.modules if name.split(".")[0] in ("torchvision", "spandrel")]:
+        del sys.modules[name]  # half imported
+    declared = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        declared.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return declared  # they last as long as it does
 
 
 def _unusable(path: Path, error: Exception) -> str:

@@ -51,6 +51,18 @@ def pixel_mask(
     return (u >= mask_ratio).to(pictures.dtype)
 
 
+def draw_ratios(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
+    """A mask ratio for each of `count` pictures: (N, 1, 1, 1)."""
+    u = torch.rand(count, 1, 1, 1, generator=generator, device=generator.device)
+    return low + (high - low) * u
+
+
+def hide_pixels(pictures: Tensor, mask_ratio: float | Tensor, generator: torch.Generator) -> Tensor:
+    """`pictures` (N, C, Y, X) with pixels hidden, as masked image training shows them."""
+    visible = pixel_mask(pictures, mask_ratio, generator, shared=True)
+    return torch.where(visible > 0, pictures, HIDDEN_VALUE)
+
+
 def masked_pass(
     network: nn.Module, pictures: Tensor, mask_ratio: float, generator: torch.Generator
 ) -> Tensor:
@@ -62,5 +74,4 @@ def masked_pass(
     draw = getattr(network, "draw_visible", None)
     if draw is not None:
         return network(pictures, draw(pictures, mask_ratio, generator))
-    mask = pixel_mask(pictures, mask_ratio, generator, shared=True)
-    return network(torch.where(mask > 0, pictures, HIDDEN_VALUE))
+    return network(hide_pixels(pictures, mask_ratio, generator))

@@ -3,8 +3,9 @@
 The model is one product: predicting a tile of S x S pixels takes ``S * S * bytes_per_pixel`` beyond
 what the process holds before. `bytes_per_pixel` was measured as the growth of the peak resident
 size from a first small prediction to one of 512 x 512 pixels, in fp32 on a CPU: 968 for
-mim-resunet, 937 for mim-unet, 885 for dilated-unet, 770 for dncnn, 7152 for masked-swin. In bf16
-it is 390 to 650; the same figure is used for both, so that a budget holds for either.
+mim-resunet, 937 for mim-unet, 885 for dilated-unet, 770 for dncnn, 7152 for masked-swin, 7324
+for blind-spot (256 x 256). In bf16 it is 390 to 650 for the first four; the same figure is used
+for both, so that a budget holds for either.
 """
 
 from __future__ import annotations

@@ -38,27 +38,28 @@ def weighted_l1(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return ((prediction - target).abs() * weight).mean()
 
 
-def adapt_heads(
-    heads: nn.Module,
+def auxiliary_step(
+    network: nn.Module,
     parameters: Parameters,
-    features: Tensor,
-    noisy: Tensor,
+    inputs: tuple[Tensor, ...],
     mask: Tensor,
     lr: float,
 ) -> tuple[Parameters, Tensor]:
-    """One gradient step of both heads of a `MultiTask` network on the auxiliary loss.
+    """One gradient step of a `MultiTask` network, or of its heads, on the auxiliary loss.
 
     The step that algorithm 2 of Gunawan et al. learns through and algorithm 3 takes. Nothing is
     changed in place, and the result is differentiable in all arguments.
 
     Parameters
     ----------
-    heads : nn.Module
-        Called with `features` and `noisy`, gives the clean and the rebuilt noisy picture.
+    network : nn.Module
+        Called with `inputs`, gives the clean and the rebuilt noisy picture.
     parameters : dict
-        The weights to start from, by the names they have in `heads`.
-    features, noisy, mask : Tensor
-        (N, W, Y, X), (N, C, Y, X) and (N, 1, Y, X).
+        The weights to start from, by the names they have in `network`.
+    inputs : tuple of Tensor
+        The noisy pictures (N, C, Y, X) are the last of them.
+    mask : Tensor
+        (N, 1, Y, X) on 0..1.
     lr : float
         Length of the step.
 
@@ -69,8 +70,8 @@ def adapt_heads(
     """
 
     def auxiliary(parameters: Parameters) -> Tensor:
-        _, rebuilt = functional_call(heads, parameters, (features, noisy))
-        return weighted_l1(rebuilt, noisy, mask)
+        _, rebuilt = functional_call(network, parameters, inputs)
+        return weighted_l1(rebuilt, inputs[-1], mask)
 
     gradients, loss = grad_and_value(auxiliary)(parameters)
     stepped = {name: value - lr * gradients[name] for name, value in parameters.items()}
@@ -88,8 +89,9 @@ def blind_spot(
 
     A random `share` of the pixels, in all channels, is replaced by the mean of the eight
     neighbors; with noise that is independent from pixel to pixel, the picture itself is the best
-    guess for them (Batson and Royer, "Noise2Self", ICML 2019; GainTuning, section 3). With a
-    `weight` (N, 1, Y, X) the mean is weighted.
+    guess for them (Batson and Royer, "Noise2Self", ICML 2019; GainTuning, section 3). A network
+    whose attribute ``blind_spot`` is true sees no pixel that it predicts: nothing is replaced, and
+    all pixels count. With a `weight` (N, 1, Y, X) the mean is weighted.
     """
     errors, hidden = blind_spot_map(predict, noisy, share, generator)
     return _weighted_mean(errors, hidden if weight is None else hidden * weight)
@@ -99,6 +101,9 @@ def blind_spot_map(
     predict: Predict, noisy: Tensor, share: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """The squared errors of `blind_spot`, and 1 where a pixel is hidden; both (N, 1, Y, X)."""
+    if getattr(predict, "blind_spot", False):
+        errors = (predict(noisy).float() - noisy).square().mean(dim=1, keepdim=True)
+        return errors, torch.ones_like(errors)
     rows, columns = noisy.shape[-2:]
     u = torch.rand(len(noisy), 1, rows, columns, generator=generator, device=noisy.device)
     hidden = (u < share).to(noisy.dtype)
@@ -118,23 +123,31 @@ def sure(
     """Stein's unbiased estimate of the mean squared error of `predict` on `noisy` (N, C, Y, X).
 
     In units of the noise's variance, the divergence by one random probe (Ramani, Blu and Unser,
-    "Monte-Carlo SURE", TIP 2008; GainTuning, section 3). Noise that depends on the signal is
-    stabilized first: the estimate is then that of the error of the stabilized pictures. With a
-    `weight` (N, 1, Y, X) the mean is weighted.
+    "Monte-Carlo SURE", TIP 2008; GainTuning, section 3). The probe is of random signs instead of
+    the paper's Gaussian numbers: the estimate is as unbiased, and what a network lets through of a
+    pixel's own noise adds nothing to its spread (Hutchinson, 1989). Noise that depends on the
+    signal is stabilized first: the estimate is then that of the error of the stabilized pictures.
+    With a `weight` (N, 1, Y, X) the mean is weighted.
     """
     errors = sure_map(predict, noisy, level, generator)
     return errors.mean() if weight is None else _weighted_mean(errors, weight)
 
 
 def sure_map(
-    predict: Predict, noisy: Tensor, level: NoiseLevel, generator: torch.Generator
+    predict: Predict,
+    noisy: Tensor,
+    level: NoiseLevel,
+    generator: torch.Generator,
+    probes: int = 1,
 ) -> Tensor:
-    """What `sure` is the mean of, at each pixel (N, 1, Y, X)."""
+    """What `sure` is the mean of, at each pixel (N, 1, Y, X); with the mean of several probes."""
     stable = level.stabilize(noisy)
-    probe = torch.randn(noisy.shape, generator=generator, device=noisy.device)
     denoised = level.stabilize(predict(noisy).float())
-    moved = level.stabilize(predict(level.unstabilize(stable + PROBE_STEP * probe)).float())
-    divergence = probe * (moved - denoised) / PROBE_STEP
+    divergence = torch.zeros_like(denoised)
+    for _ in range(probes):
+        probe = torch.rand(noisy.shape, generator=generator, device=noisy.device).round() * 2 - 1
+        moved = level.stabilize(predict(level.unstabilize(stable + PROBE_STEP * probe)).float())
+        divergence = divergence + probe * (moved - denoised) / (PROBE_STEP * probes)
     errors = (stable - denoised).square() + 2 * divergence - 1
     return errors.mean(dim=1, keepdim=True)
 

@@ -69,6 +69,14 @@ class RiskEstimate:
         passed = (self.probe * (moved - denoised)).mean() / STEP
         return float(residual + 2 * passed) - self.variance
 
+    def gain_db(self, before: float, after: float) -> float:
+        """What an error of `after` gains in PSNR over one of `before`."""
+        if not math.isfinite(after):  # the adaptation ran away
+            return -math.inf
+        # An estimate can come out negative; an error below 1 % of the noise is not told apart.
+        floor = 0.01 * self.variance + 1e-12
+        return 10 * math.log10(max(before, floor) / max(after, floor))
+
 
 def flat_noise(noisy: Tensor, denoised: Tensor, generator: torch.Generator) -> Tensor:
     """Noise like that of `noisy` (1, C, Y, X), independent of it; same shape.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from denoise_cli.methods import load_method
 from denoise_cli.metrics import psnr
 from denoise_cli.noise_level import NoiseLevel
 
+NETWORKS = ["blind-spot", "dilated-unet", "dncnn", "mim-resunet", "mim-unet", "hourglass"]
+
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
@@ -37,7 +40,7 @@ def test_the_unet_has_the_gains_of_the_paper() -> None:
     assert all(bool((gain == 1).all()) for gain in gains)
 
 
-@pytest.mark.parametrize("name", ["dilated-unet", "dncnn", "mim-resunet", "mim-unet", "hourglass"])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_gains_of_one_change_nothing_and_others_scale_filters(name: str) -> None:
     torch.manual_seed(0)
     network = networks.build(name).eval()
@@ -101,6 +104,20 @@ def test_the_blind_spot_loss_does_not_reward_the_identity() -> None:
     assert float(identity) > 1.05 * float(constant)
 
 
+def test_a_blind_spot_network_is_asked_about_all_pixels() -> None:
+    torch.manual_seed(0)
+    network = networks.build("blind-spot", width=8).eval()
+    noisy = torch.rand(1, 1, 32, 32)
+    with torch.no_grad():
+        plain = (network(noisy) - noisy).square().mean()
+        loss = objectives.blind_spot(network, noisy, 0.05, generator())
+        half = torch.zeros_like(noisy)
+        half[..., :16] = 1
+        left = objectives.blind_spot(network, noisy, 0.05, generator(), half)
+        torch.testing.assert_close(loss, plain)
+        torch.testing.assert_close(left, (network(noisy) - noisy)[..., :16].square().mean())
+
+
 def test_resampling_is_least_for_the_one_that_finds_the_estimate_again() -> None:
     estimate, level = scene(64), NoiseLevel(0, 0.01)
     assert float(objectives.resample(lambda x: estimate, estimate, level, generator())) == 0
@@ -112,6 +129,34 @@ def test_resampling_is_least_for_the_one_that_finds_the_estimate_again() -> None
 def test_the_level_is_estimated_within_five_percent(sigma: float) -> None:
     noisy = noise.parse(f"gaussian:{sigma}").sample(scene(256), generator())
     assert noise_level.estimate(noisy).sigma * 255 == pytest.approx(sigma, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("spec", "uniform", "correlated"),
+    [
+        ("gaussian:10", True, False),
+        ("gaussian:70", True, False),
+        ("poisson:30", False, False),
+        ("correlated:20,0.8", True, True),
+    ],
+)
+def test_the_kind_of_noise_is_found(spec: str, uniform: bool, correlated: bool) -> None:
+    noisy = noise.parse(spec).sample(scene(192), generator())
+    assert noise_level.is_correlated(noisy) == correlated
+    if not correlated:
+        assert noise_level.is_uniform(noisy) == uniform
+
+
+def test_auto_goes_by_the_noise_found() -> None:
+    def run(spec: str) -> Any:
+        noisy = noise.parse(spec).sample(scene(128)[:, :1], generator())[0, 0].numpy()
+        return Denoiser("gaintuning", steps=1).run(noisy)
+
+    assert "sure" in run("gaussian:30").reason
+    assert "blind-spot" in run("poisson:30").reason
+    correlated = run("correlated:20,0.8")
+    assert correlated.steps == 0
+    assert "correlated" in str(correlated.warning)
 
 
 def test_a_told_level_follows_the_standardization() -> None:
@@ -188,14 +233,19 @@ def test_checkpoints_of_other_recipes_can_be_tuned() -> None:
     assert "sure" in result.reason
 
 
-def test_a_network_that_takes_a_mask_sees_everything() -> None:
+@pytest.mark.parametrize(
+    ("size", "spec"), [(64, "gaussian:25"), (64, "correlated:20,0.8"), (24, None)]
+)
+def test_a_network_that_takes_a_mask_sees_everything(size: int, spec: str | None) -> None:
     torch.manual_seed(0)
     network = networks.build("hourglass").eval()
     method = load_method("gaintuning", {"steps": 1})
-    noisy = scene(64)
+    noisy = noise.parse(spec).sample(scene(size), generator()) if spec else scene(size)
     adapted = method.adapt(network, noisy, generator=generator(), observer=Nobody())
+    more = 64 - size  # what is predicted is padded to what the network can take
+    shown = torch.nn.functional.pad(noisy, (0, more, 0, more))
     with torch.no_grad():
-        assert adapted.predict(noisy).shape == noisy.shape
+        assert adapted.predict(shown).shape == shown.shape
 
 
 def test_told_noise_of_another_kind_leaves_the_blind_spot() -> None:
@@ -237,11 +287,7 @@ def test_the_command_tells_the_noise(tmp_path: Path, capsys: Any) -> None:
 
 
 def test_a_model_without_spandrel_says_what_to_install(tmp_path: Path) -> None:
-    try:
-        import spandrel  # noqa: F401
-    except (ImportError, RuntimeError):
-        pass
-    else:
+    if find_spec("spandrel"):
         pytest.skip("spandrel is installed")
     torch.save({"weight": torch.ones(1)}, tmp_path / "model.pth")
     with pytest.raises(checkpoints.CheckpointError, match="spandrel"):

@@ -17,6 +17,7 @@ from denoise_cli.errors import UsageError
 from denoise_cli.masking import HIDDEN_VALUE, pixel_mask
 from denoise_cli.metrics import psnr
 from denoise_cli.training import Progress, train
+from denoise_cli.training.joint_mim import JointMIM
 from denoise_cli.training.masked import MaskedImageTraining
 
 SWIN: dict[str, Any] = {"width": 12, "depths": [2], "heads": 2}
@@ -63,6 +64,22 @@ def test_training_hides_all_channels_of_most_pixels() -> None:
     assert 0.8 < shares.max() < 0.95
     # All pixels count, not the hidden ones alone.
     assert float(loss) == pytest.approx(float((seen - clean).abs().mean()))
+
+
+def test_joint_training_can_hide_pixels_from_the_main_head() -> None:
+    torch.manual_seed(0)
+    network = networks.build("mim-resunet", widths=(8, 8))
+    noisy, clean = torch.rand(4, 3, 32, 32), torch.rand(4, 3, 32, 32)
+
+    def parts(mask: str) -> dict[str, float]:
+        losses = JointMIM(mask=mask).loss(network, noisy, clean, generator())[1]
+        return {name: loss.item() for name, loss in losses.items()}
+
+    whole, hidden = parts("0"), parts("0-0.9")
+    assert hidden["auxiliary"] == whole["auxiliary"]  # it has a mask of its own
+    assert hidden["main"] != whole["main"]
+    with pytest.raises(UsageError, match=r"0-0\.8"):
+        JointMIM(mask="0.5-0.8")
 
 
 def test_the_swin_network_has_its_attention_masked_too() -> None:

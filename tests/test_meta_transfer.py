@@ -17,8 +17,9 @@ from torch.func import functional_call
 
 from denoise_cli import Denoiser, checkpoints, networks
 from denoise_cli.errors import CheckpointError, UsageError
+from denoise_cli.metrics import psnr
 from denoise_cli.networks.multitask import MultiTask
-from denoise_cli.objectives import adapt_heads, weighted_l1
+from denoise_cli.objectives import auxiliary_step, weighted_l1
 from denoise_cli.training import train
 from denoise_cli.training.meta import MetaTransfer
 
@@ -112,9 +113,8 @@ def test_the_gradient_of_stage_2_is_second_order() -> None:
     for one in (slice(0, 1), slice(1, 2)):
         stepped = {k: p.detach() for k, p in heads.named_parameters()}
         for _ in range(recipe.steps):
-            stepped, _ = adapt_heads(
-                heads, stepped, features[one], noisy[one], mask[one], recipe.inner_lr
-            )
+            inputs = (features[one], noisy[one])
+            stepped, _ = auxiliary_step(heads, stepped, inputs, mask[one], recipe.inner_lr)
         leaves = {k: p.detach().requires_grad_() for k, p in stepped.items()}
         denoised, _ = functional_call(heads, leaves, (features[one], noisy[one]))
         error = (denoised - clean[one]).abs().mean() / 2
@@ -133,7 +133,7 @@ def test_the_inner_steps_add_up() -> None:
     parameters: dict[str, Tensor] = dict(heads.named_parameters())
     losses = []
     for _ in range(5):
-        parameters, loss = adapt_heads(heads, parameters, features, noisy, mask, 0.05)
+        parameters, loss = auxiliary_step(heads, parameters, (features, noisy), mask, 0.05)
         losses.append(float(loss.detach()))
     assert losses == sorted(losses, reverse=True)
     assert losses[0] - losses[4] > 2.5 * (losses[0] - losses[1])
@@ -207,39 +207,64 @@ def adapted(weights: str, noisy: np.ndarray, **options: Any) -> np.ndarray:
     return Denoiser("meta-transfer", weights=weights, options=options, **kind)(noisy)  # type: ignore[arg-type]
 
 
-def test_it_is_algorithm_3(weights: str) -> None:
-    """The result, calculated anew: an ordinary optimizer on the heads of the whole network."""
-    noisy = np.moveaxis(scene(48)[0].numpy(), 0, -1)
-    noisy = noisy + np.random.default_rng(0).normal(0, 0.1, noisy.shape).astype(np.float32)
+def noisy_scene(size: int = 64, sigma: float = 0.1) -> np.ndarray:
+    clean = np.moveaxis(scene(size)[0].numpy(), 0, -1)
+    noise = np.random.default_rng(0).normal(0, sigma, clean.shape)
+    return np.asarray(clean + noise, np.float32)
+
+
+@pytest.mark.parametrize("part", ["heads", "all"])
+def test_it_is_algorithm_3(weights: str, part: str) -> None:
+    """The result, calculated anew: an ordinary optimizer on weights of the whole network."""
+    noisy = noisy_scene(48)
     network = checkpoints.load(weights).network
     assert isinstance(network, MultiTask)
     seen = torch.from_numpy(np.moveaxis(noisy, -1, 0)[None].copy())
     mask = network.mask_network(seen).detach()
-    optimizer = torch.optim.SGD(network.restoration.heads.parameters(), lr=0.02)
+    learns = network.restoration.heads if part == "heads" else network.restoration
+    optimizer = torch.optim.SGD(learns.parameters(), lr=0.02)
     for _ in range(4):
         optimizer.zero_grad()
         weighted_l1(network.restoration(seen)[1], seen, mask).backward()
         optimizer.step()
     expected = network(seen).detach()[0].permute(1, 2, 0).numpy()
-    result = adapted(weights, noisy, steps=4, lr=0.02)
+    result = adapted(weights, noisy, steps=4, lr=0.02, part=part, validate=False)
     assert np.abs(result - expected).max() < 1e-4
     assert np.abs(result - adapted(weights, noisy, steps=0)).max() > 1e-3
 
 
+def test_steps_that_harm_are_taken_back() -> None:
+    noisy = noisy_scene(96)
+    unadapted = adapted("meta-transfer", noisy, steps=0)
+    wild = Denoiser("meta-transfer", options={"lr": 0.5}, device="cpu", precision="fp32").run(noisy)
+    assert (wild.steps, wild.kept_step) == (5, 0)
+    assert np.abs(wild.samples - unadapted).max() < 1e-6
+    forced = adapted("meta-transfer", noisy, lr=0.5, validate=False)
+    clean = np.moveaxis(scene(96)[0].numpy(), 0, -1)
+    assert not psnr(clean, forced) > psnr(clean, unadapted)  # nor is what is not finite
+
+
+def test_too_small_to_tell_is_said(weights: str) -> None:
+    noisy = noisy_scene(48)
+    result = Denoiser("meta-transfer", weights=weights).run(noisy)
+    assert result.steps == 0
+    assert "too small" in str(result.warning)
+
+
 def test_the_body_runs_once(weights: str) -> None:
     """Small pictures are predicted from the features of the adaptation, large ones in tiles."""
-    noisy = np.random.default_rng(0).random((64, 64, 3), np.float32)
-    denoiser = Denoiser("meta-transfer", weights=weights, steps=5, device="cpu")
-    calls = []
-    denoiser._network.restoration.body.register_forward_hook(lambda *_: calls.append(1))
-    denoiser(noisy)
-    assert len(calls) == 1
-    cropped = Denoiser(
-        "meta-transfer", weights=weights, steps=5, options={"crop": 32}, device="cpu"
-    )
-    cropped._network.restoration.body.register_forward_hook(lambda *_: calls.append(1))
-    cropped(noisy)
-    assert len(calls) == 3
+    noisy = np.random.default_rng(0).random((96, 96, 3), np.float32)
+
+    def runs(**options: Any) -> int:
+        denoiser = Denoiser("meta-transfer", weights=weights, options=options, device="cpu")
+        calls: list[int] = []
+        denoiser._network.restoration.body.register_forward_hook(lambda *_: calls.append(1))
+        denoiser(noisy)
+        return len(calls)
+
+    assert runs(validate=False) == 1
+    assert runs() == 3  # the picture with a probe, before and after
+    assert runs(validate=False, crop=64) == 2
 
 
 def test_five_steps_cost_little_more_than_the_network(weights: str) -> None:

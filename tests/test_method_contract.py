@@ -23,14 +23,15 @@ from denoise_cli.trace import Trace
 # defaults are not; and the value of an option to compare with, where halves and doubles do not do.
 QUICK: dict[str, dict[str, Any]] = {
     "ttt-mim": {"steps": 2, "lr": 2e-4, "validate": False},
-    "meta-transfer": {"steps": 2, "crop": 48},
+    "meta-transfer": {"steps": 2, "crop": 64, "validate": False},
     "masked": {"passes": 2},
     "mpi": {"steps": 6, "passes": 2},
     "gaintuning": {"steps": 3, "crop": 48, "validate": False},
 }
 OTHER: dict[tuple[str, str], Any] = {
     ("ttt-mim", "crop"): 64,
-    ("meta-transfer", "crop"): 32,
+    ("meta-transfer", "crop"): 80,
+    ("meta-transfer", "part"): "all",
     ("mpi", "preset"): "full",
     ("gaintuning", "loss"): "blind-spot",
     ("gaintuning", "crop"): 32,
@@ -41,6 +42,7 @@ OTHER: dict[tuple[str, str], Any] = {
 # Options that an option can only be seen with.
 WITH: dict[tuple[str, str], dict[str, Any]] = {
     ("ttt-mim", "validate"): {"lr": 0.05},
+    ("meta-transfer", "validate"): {"lr": 0.5},
     ("mpi", "preset"): {"steps": 20},
     ("gaintuning", "validate"): {"lr": 0.5},
 }

@@ -96,6 +96,7 @@ def test_a_checkpoint_gives_the_network_back(any_network: torch.nn.Module, tmp_p
 @pytest.mark.parametrize(
     ("name", "config", "count"),
     [
+        ("blind-spot", {}, 1_118_832),
         ("dilated-unet", {}, 233_440),
         ("dncnn", {}, 668_225),
         ("dncnn", {"bias": False}, 667_008),
@@ -111,11 +112,29 @@ def test_published_networks_have_their_published_size(
     assert sum(p.numel() for p in networks.build(name, **config).parameters()) == count
 
 
-@pytest.mark.parametrize("name", ["dilated-unet", "dncnn"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(8, 12), (9, 14), (17, 11)])
+def test_the_blind_spot_sees_all_but_its_pixel(channels: int, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    network = networks.build("blind-spot", channels=channels, width=8).double()
+    noisy = torch.rand(1, channels, *size, dtype=torch.double, requires_grad=True)
+    denoised = network(noisy)
+    assert denoised.shape == noisy.shape
+    rows, columns = size
+    for y, x in {(0, 0), (rows - 1, columns - 1), (rows // 2, columns // 2), (3, 4), (0, 5)}:
+        (slope,) = torch.autograd.grad(denoised[0, :, y, x].sum(), noisy, retain_graph=True)
+        seen = slope[0].abs().sum(0) > 0
+        assert not seen[y, x]
+        around = seen[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+        assert int(around.sum()) == around.numel() - 1
+
+
+@pytest.mark.parametrize("name", ["blind-spot", "dilated-unet", "dncnn"])
 @pytest.mark.parametrize("training", [True, False])
 @torch.no_grad()
 def test_bias_free_networks_scale_with_their_input(name: str, training: bool) -> None:
-    network = networks.build(name, bias=False).train(training)
+    config = {} if name == "blind-spot" else {"bias": False}
+    network = networks.build(name, **config).train(training)
     noisy = torch.rand(1, 1, 32, 32)
     first = network(noisy)
     if name == "dncnn" and training:  # the normalization takes the scale out

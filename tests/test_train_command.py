@@ -160,6 +160,25 @@ def test_noisy_pictures_alone(tmp_path: Path) -> None:
         assert np.square(denoised - picture).mean() < 0.75 * before
 
 
+def test_a_blind_spot_network_learns_from_noisy_pictures(tmp_path: Path) -> None:
+    clean = scene(96)[0, 0].numpy().clip(0, 1)
+    rng = np.random.default_rng(0)
+    (tmp_path / "noisy").mkdir()
+    for index in range(4):
+        made = np.roll(clean, 20 * index, axis=1) + 0.1 * rng.standard_normal(clean.shape)
+        store(tmp_path / "noisy" / f"{index}.tif", made)
+    out = tmp_path / "blind.safetensors"
+    run("--noisy", tmp_path / "noisy", "--steps", "120", "--network", "blind-spot",
+        "--config", "channels=1", "--config", "width=8", "--patch", "64", "--batch", "1",
+        "--lr", "0.01", "-o", out)  # fmt: skip
+    assert checkpoints.read_header(out)["supports"] == ["none", "gaintuning"]
+    noisy = iio.imread(tmp_path / "noisy" / "0.tif")
+    before = np.square(noisy / 65535 - clean).mean()
+    for method, steps in (("none", None), ("gaintuning", 5)):
+        denoised = Denoiser(method, weights=str(out), steps=steps)(noisy) / 65535
+        assert np.square(denoised - clean).mean() < 0.75 * before
+
+
 def test_gray_networks_learn_gray(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "gray.safetensors"
     run("--data", photos, "--recipe", "supervised", "--noise", "gaussian:25", "--steps", "300",

@@ -20,9 +20,11 @@ LOSSES = ("auto", "blind-spot", "sure", "resample")
 SMALLEST_SIDE = 32
 HIDDEN_SHARE = 0.05
 LOOK_EVERY = 10
-# Cells that are held out: their side, their share, the side of the crop they are looked at in, and
-# how many probes or masks each look takes, hiding so many pixels.
-CELL, HELD_OUT, EXAMINED, PROBES, PROBED_SHARE = 16, 0.2, 512, 2, 0.2
+LAYERS = 10  # of the networks that the learning rate is meant for
+# Cells that are held out: their side, their share, and the side of the crop they are looked at in.
+CELL, HELD_OUT, EXAMINED = 8, 0.2, 512
+# How many probes or masks each look takes, and the share of the pixels a mask hides.
+PROBES, MASKS, PROBED_SHARE = 6, 2, 0.2
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,12 @@ class GainTuning:
     0.2 % of the parameters, start at 1 for each picture, and are too few to fit the noise. The
     losses need no clean picture: ``blind-spot`` asks only for noise that is independent from pixel
     to pixel, ``sure`` and ``resample`` for its level. ``auto`` is ``sure`` where the level is told
-    or can be estimated, and ``blind-spot`` for told noise of another kind. The authors' code is not
+    or is found to be one for dark and bright places, and ``blind-spot`` otherwise; noise that is
+    found to be correlated from pixel to pixel is not tuned to. The authors' code is not
     public: optimizer (Adam), learning rate, steps and probe are choices of this program. Large
     pictures are learned from random crops, and the learning rate falls to 0 over the steps, which
-    averages the random crops and probes.
+    averages the random crops and probes; it is less, in proportion, for networks of more than ten
+    layers.
 
     Few as they are, on a small and very noisy picture the gains do fit the noise. So a fifth of the
     picture, in cells, is held out of the loss: the gains are kept of the step that it finds best
@@ -48,7 +52,7 @@ class GainTuning:
 
     loss: str = option("auto", "auto, blind-spot, sure or resample")
     steps: int = option(60, "gradient steps at most")
-    lr: float = option(1e-2, "Adam learning rate of the first step")
+    lr: float = option(1e-2, "Adam learning rate of the first step, for up to 10 layers")
     crop: int = option(256, "side of the random crop a step learns from, in pixels")
     validate: bool = option(True, "keep the step that is best on the cells held out, or none")
 
@@ -71,21 +75,25 @@ class GainTuning:
     ) -> Adaptation:
         """Tune the gains of a copy of `network` to `noisy` (N, C, Y, X), normalized."""
         smallest: int = max(SMALLEST_SIDE, network.minimum)  # type: ignore[type-var,assignment]
+        multiple: int = network.multiple_of  # type: ignore[assignment]
+        network = _seeing_all(network)
         if min(noisy.shape[-2:]) < smallest:
             return too_small(network, smallest, observer)
-        multiple: int = network.multiple_of  # type: ignore[assignment]
         size = min(max(self.crop, smallest), *noisy.shape[-2:]) // multiple * multiple
+        if self.loss == "auto" and noise is None and noise_level.is_correlated(noisy):
+            return _correlated(network, observer)
         loss, level = self._chosen(noisy, noise)
-        network = _seeing_all(network)
         tuned, gains = with_gains(network)
-        optimizer = torch.optim.Adam(gains, lr=self.lr)
+        # Gains multiply from layer to layer: many move the output as much as few larger ones.
+        lr = self.lr * min(1.0, LAYERS / len(gains))
+        optimizer = torch.optim.Adam(gains, lr=lr)
         held_out = _HeldOut(noisy, loss, level, generator, share=HELD_OUT * self.validate)
         candidates = _Candidates(held_out if self.validate else None, gains)
         candidates.add(0, tuned)
         observer.step(0, tuned, None, **candidates.numbers())
         for step in range(1, self.steps + 1):
             for group in optimizer.param_groups:
-                group["lr"] = self.lr * (1 - (step - 1) / self.steps)
+                group["lr"] = lr * (1 - (step - 1) / self.steps)
             crop = random_crop(held_out.pictures, size, generator)
             value = _loss(loss, tuned, network, crop, level, generator)
             optimizer.zero_grad(set_to_none=True)
@@ -106,7 +114,8 @@ class GainTuning:
         told_other = isinstance(noise, str)
         loss = self.loss
         if loss == "auto":
-            loss = "blind-spot" if told_other else "sure"
+            other = told_other or (noise is None and not noise_level.is_uniform(noisy))
+            loss = "blind-spot" if other else "sure"
         if loss == "blind-spot":
             return loss, None
         require(
@@ -125,6 +134,15 @@ class GainTuning:
         if kept:
             return f"step {kept} of {self.steps} of {how} is best on the cells held out"
         return f"no step of {how} is surely better on the cells held out"
+
+
+def _correlated(network: nn.Module, observer: Observer) -> Adaptation:
+    observer.step(0, network, None)
+    return Adaptation(
+        network,
+        warning="the noise is correlated between neighboring pixels, which gaintuning cannot learn "
+        "from; the pretrained network alone was used (-O loss=sure tunes all the same)",
+    )
 
 
 class _HeldOut:
@@ -159,21 +177,26 @@ class _HeldOut:
     def errors(self, predict: nn.Module) -> Tensor:
         """Mean error in each held-out cell, the same random numbers in each call."""
         generator = torch.Generator(self.examined.device).manual_seed(self.seed)
-        total, count = torch.zeros_like(self.held), torch.zeros_like(self.held)
-        for _ in range(PROBES):
-            if self.level is None:
-                errors, seen = objectives.blind_spot_map(
-                    predict, self.examined, PROBED_SHARE, generator
-                )
-            else:
-                errors = objectives.sure_map(predict, self.examined, self.level, generator)
-                seen = torch.ones_like(errors)
-            total += errors * seen * self.held
-            count += seen * self.held
+        if self.level is None:
+            total, count = self._blind_spot(predict, generator)
+        else:
+            errors = objectives.sure_map(predict, self.examined, self.level, generator, PROBES)
+            total, count = errors * self.held, self.held
         # Cells of the crop need not lie where those of the picture do; a part of one counts less.
         sums, counts = F.avg_pool2d(total, CELL), F.avg_pool2d(count, CELL)
         means = sums / counts.clamp(min=1e-6)
         return means[counts > 0.5 * counts.max()]
+
+    def _blind_spot(self, predict: nn.Module, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Sums of the errors at held-out pixels that masks hide, and how often each was hidden."""
+        total, count = torch.zeros_like(self.held), torch.zeros_like(self.held)
+        for _ in range(MASKS):
+            errors, seen = objectives.blind_spot_map(
+                predict, self.examined, PROBED_SHARE, generator
+            )
+            total += errors * seen * self.held
+            count += seen * self.held
+        return total, count
 
 
 class _Candidates:

@@ -160,11 +160,7 @@ class _Candidates:
 
     def _gain(self, step: int) -> float:
         assert self.risk is not None
-        if not math.isfinite(self.errors[step]):  # the adaptation ran away
-            return -math.inf
-        # An estimate can come out negative; an error below 1 % of the noise is not told apart.
-        floor = 0.01 * self.risk.variance + 1e-12
-        return 10 * math.log10(max(self.errors[0], floor) / max(self.errors[step], floor))
+        return self.risk.gain_db(self.errors[0], self.errors[step])
 
     def best(self, network: nn.Module) -> Adaptation:
         taken = len(self.states) - 1

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 NETWORKS = {
+    "blind-spot": "blind_spot:BlindSpot",
     "dilated-unet": "dilated_unet:DilatedUNet",
     "dncnn": "dncnn:DnCNN",
     "hourglass": "hourglass:Hourglass",

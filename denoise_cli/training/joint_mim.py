@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..masking import patch_mask
+from ..masking import draw_ratios, hide_pixels, patch_mask
 from ..objectives import masked_l1
+from ..values import parse_range
 
 ERRORS = ("l1", "relative")
 # Of the relative error: a mean absolute error that is weighted as without it, and half a step of 8
@@ -28,6 +29,11 @@ class JointMIM:
     pass through the network. With `error` ``relative`` the logarithm of each picture's L1 is
     learned from, as PSNR counts it: otherwise a nearly clean picture, whose errors are small, says
     nothing beside a noisy one, and is blurred.
+
+    With a `mask` (a number or a range that begins at 0) the main head sees pictures of which that
+    share of the pixels is hidden, as in masked image training (Chen et al., CVPR 2023), so that
+    test-time training starts from a network that knows more than its one noise. The range begins
+    at 0 because the pictures that it denoises later are whole.
     """
 
     network: str = "mim-resunet"
@@ -36,6 +42,7 @@ class JointMIM:
     mask_patch: int = 4
     share: float = 0.25
     error: str = "l1"
+    mask: str = "0"
     lr: float = 3e-3
     weight_decay: float = 1e-4
     patch: int = 64
@@ -44,6 +51,8 @@ class JointMIM:
     def __post_init__(self) -> None:
         if self.error not in ERRORS:
             raise UsageError(f"error must be {' or '.join(ERRORS)}, not {self.error!r}")
+        if parse_range(self.mask)[0] > 0:
+            raise UsageError(f"mask must begin at 0, as in 0-0.8, not {self.mask}")
 
     def loss(
         self, network: nn.Module, noisy: Tensor, clean: Tensor, generator: torch.Generator
@@ -52,7 +61,11 @@ class JointMIM:
         masked = noisy[: max(1, round(self.share * len(noisy)))]
         size = (noisy.shape[-2], noisy.shape[-1])
         mask = patch_mask(len(masked), size, self.mask_ratio, self.mask_patch, generator)
-        denoised, reconstruction = network.joint(noisy, masked, mask)  # type: ignore[operator]
+        shown = noisy
+        if parse_range(self.mask)[1]:
+            ratios = draw_ratios(len(noisy), *parse_range(self.mask), generator)
+            shown = hide_pixels(noisy, ratios, generator)
+        denoised, reconstruction = network.joint(shown, masked, mask)  # type: ignore[operator]
         errors = (denoised - clean).abs().mean(dim=(1, 2, 3))
         if self.error == "relative":
             errors = USUAL_ERROR * torch.log(errors + LEAST_ERROR)

@@ -467,11 +467,12 @@ class _Run:
         }
 
     def _header(self, score: float | None) -> dict[str, Any]:
+        supported_by = getattr(self.recipe, "supported_by", lambda network: self.recipe.supports)
         return {
             **self._arguments(),
             "batch": self.state.batch * parallel.processes(),
             **self._measured(),
-            "supports": list(self.recipe.supports),
+            "supports": list(supported_by(self.network)),
             "mean": list(self.standardization.mean),
             "std": list(self.standardization.std),
             "data": self.source.describe(),

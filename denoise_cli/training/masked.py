@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..masking import HIDDEN_VALUE, masked_pass, pixel_mask
+from ..masking import draw_ratios, hide_pixels, masked_pass
 from ..networks.swin import MaskedSwin
 from ..values import parse_range
 
@@ -48,10 +48,8 @@ class MaskedImageTraining:
         self, network: nn.Module, noisy: Tensor, clean: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one batch (N, C, Y, X) as the network sees it, and its parts."""
-        low, high = parse_range(self.mask)
-        u = torch.rand(len(noisy), 1, 1, 1, generator=generator, device=noisy.device)
-        visible = pixel_mask(noisy, low + (high - low) * u, generator, shared=True)
-        shown = torch.where(visible > 0, noisy, HIDDEN_VALUE)
+        ratios = draw_ratios(len(noisy), *parse_range(self.mask), generator)
+        shown = hide_pixels(noisy, ratios, generator)
         if isinstance(network, MaskedSwin):
             denoised = network(shown, network.draw_visible(shown, self.attention_mask, generator))
         else:

@@ -10,7 +10,7 @@ from torch.func import functional_call, grad
 
 from ..errors import UsageError
 from ..networks.multitask import MultiTask
-from ..objectives import Parameters, adapt_heads, weighted_l1
+from ..objectives import Parameters, auxiliary_step, weighted_l1
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,10 @@ class MetaTransfer:
         denoised = []
         for one in (slice(i, i + 1) for i in range(len(noisy))):
             parameters: Parameters = dict(heads.named_parameters())
+            inputs = (features[one], noisy[one])
             for _ in range(self.steps):
-                parameters, _ = adapt_heads(
-                    heads, parameters, features[one], noisy[one], mask[one], self.inner_lr
-                )
-            denoised.append(functional_call(heads, parameters, (features[one], noisy[one]))[0])
+                parameters, _ = auxiliary_step(heads, parameters, inputs, mask[one], self.inner_lr)
+            denoised.append(functional_call(heads, parameters, inputs)[0])
         return torch.cat(denoised)
 
 

@@ -21,7 +21,9 @@ class Noise2Void:
     they were; it can only do so from around them, and so learns the picture without its noise. The
     loss is the squared error there, since the mean of the noise is zero but its median need not
     be. A network with a reconstruction head learns masked reconstruction of the noisy pictures
-    besides (TTT-MIM, eq. 3), which needs no clean ones either.
+    besides (TTT-MIM, eq. 3), which needs no clean ones either. The network ``blind-spot`` cannot
+    see the pixels that it predicts: none are replaced, and it learns from all (Laine et al., "High-
+    quality self-supervised deep image denoising", NeurIPS 2019).
     """
 
     network: str = "mim-resunet"
@@ -42,6 +44,9 @@ class Noise2Void:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one batch (N, C, Y, X) as the network sees it; `clean` is not looked at."""
         del clean
+        if getattr(network, "blind_spot", False):
+            main = (network(noisy).float() - noisy).square().mean()
+            return main, {"main": main}
         size = (noisy.shape[-2], noisy.shape[-1])
         blind = patch_mask(len(noisy), size, self.blind, 1, generator)  # 0 where it is blind
         spotted = noisy * blind + self._neighbor(noisy, generator) * (1 - blind)
@@ -56,6 +61,10 @@ class Noise2Void:
         squared = (denoised.float() - noisy).square() * hidden
         main = squared.sum() / (hidden.sum() * noisy.shape[1])
         return main + self.share * auxiliary, {"main": main, "auxiliary": auxiliary}
+
+    def supported_by(self, network: nn.Module) -> tuple[str, ...]:
+        """The methods that work with a trained `network`."""
+        return self.supports if isinstance(network, JointNetwork) else ("none", "gaintuning")
 
     def _neighbor(self, noisy: Tensor, generator: torch.Generator) -> Tensor:
         """For each pixel the value of a random one nearby, never its own."""
