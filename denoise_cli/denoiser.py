@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from . import checkpoints, device as devices, health, memory, methods, noise_level, streaming
 from .errors import CheckpointError, NotEnoughMemory, UsageError
 from .image import Image, Metadata, Stack, View, default_axes
-from .methods.base import Adaptation, Predictor
+from .methods.base import Adaptation, Candidate, Member, Predictor
 from .networks.foreign import LevelInput
 from .noise_level import NoiseLevel
 from .tile import padded, tiled
@@ -67,6 +67,9 @@ class Outcome:
     curve : list of dict
         The losses and estimates of each step, the unadapted network first; of several adaptations
         the first one's.
+    candidates : tuple of Candidate
+        What the method weighed against each other, if it did; of several adaptations the first
+        one's.
     """
 
     steps: int
@@ -78,13 +81,14 @@ class Outcome:
     seconds_adapt: float
     adaptations: int
     curve: list[dict[str, float | None]]
+    candidates: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True)
 class Result(Outcome):
     """A denoised array and how it came about: `samples` have the shape and dtype of the input."""
 
-    samples: np.ndarray
+    samples: np.ndarray = field(kw_only=True)
 
 
 class Denoiser:
@@ -166,6 +170,21 @@ class Denoiser:
         self._is_gray = checkpoint.network.config["channels"] == 1  # type: ignore[index]
         self._takes_noise = getattr(self.method_options, "takes_noise", False)
         self._noise = None if noise is None else self._told(noise)
+        further = getattr(self.method_options, "networks", ())
+        self._members = {name: self._member(name) for name in further}
+
+    def _member(self, name: str) -> Member:
+        """A further network of the method, ready on the device."""
+        checkpoint = checkpoints.load(name)
+        network = checkpoint.network.to(  # type: ignore[call-overload]
+            self._device.torch, memory_format=torch.channels_last
+        )
+        own, its = self._standardization, checkpoint.standardization
+        return Member(
+            network,
+            normalize=lambda pictures: its.forward(own.inverse(pictures)),
+            restore=lambda pictures: own.forward(its.inverse(pictures)),
+        )
 
     def _told(self, noise: str) -> NoiseLevel | str:
         """The level that `noise` names on 0..1, or `noise` itself if it names another kind."""
@@ -312,6 +331,7 @@ class Denoiser:
             seconds_adapt=work.seconds_adapt,
             adaptations=len(done),
             curve=curves[0],
+            candidates=done[0].candidates,
         )
 
     def save_adapted(
@@ -360,6 +380,8 @@ class Denoiser:
             if isinstance(self._noise, NoiseLevel):
                 standardization = self._standardization
                 known["noise"] = self._noise.standardized(standardization.mean, standardization.std)
+        if self._members:
+            known["networks"] = self._members
         adaptation: Adaptation = self.method_options.adapt(
             network, self._pictures(noisy), generator=generator, observer=observer, **known
         )

@@ -127,6 +127,14 @@ def noise_is_left(noisy: Tensor, denoised: Tensor) -> bool:
     return faint and coarse.share > LUMA_SHARE and coarse.evenness > GRAY_EVENNESS
 
 
+def noise_left(noisy: Tensor, denoised: Tensor) -> float:
+    """The variance that the flattest places of `denoised` (1, C, Y, X) hold: noise that is left.
+
+    A median over brightness; the faintest texture counts as well, so it is for comparing.
+    """
+    return _Flattest(noisy, denoised, SMALL_WINDOW).left
+
+
 def noise_bound(noisy: Tensor) -> float:
     """The standard deviation that the noise of `noisy` (1, C, Y, X) has at most.
 

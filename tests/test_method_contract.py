@@ -35,6 +35,7 @@ OTHER: dict[tuple[str, str], Any] = {
     ("mpi", "preset"): "full",
     ("gaintuning", "loss"): "blind-spot",
     ("gaintuning", "crop"): 32,
+    ("auto", "budget"): "best",
     ("mpi", "crop"): 64,
     ("mpi", "beta"): 0.5,
     ("mpi", "mask_ratio"): 0.5,
@@ -49,6 +50,7 @@ WITH: dict[tuple[str, str], dict[str, Any]] = {
 # Why an option, or the seed, changes nothing.
 EXEMPT: dict[tuple[str, str], str] = {
     ("none", "seed"): "nothing is random",
+    ("auto", "seed"): "it is random what is learned from, and white noise needs no learning",
 }
 LEAST_GAIN_DB = 2.0
 

@@ -193,6 +193,17 @@ MethodOptions = Annotated[
         rich_help_panel=_METHOD,
     ),
 ]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="fast|balanced|best",
+        help="Time that the method auto may take: about 4, 6 or 25 seconds for a megapixel on two "
+        "cores. Default: balanced.",
+        show_default=False,
+        rich_help_panel=_METHOD,
+    ),
+]
 Adapt = Annotated[
     str,
     typer.Option(

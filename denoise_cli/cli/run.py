@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ..denoiser import Denoiser, Outcome, Progress
     from ..image import Image, Stack
-    from ..methods.base import Adaptation
+    from ..methods.base import Adaptation, Candidate
     from ..trace import Trace
 
 
@@ -41,6 +41,7 @@ def run(
     offline: options.Offline = False,
     steps: options.Steps = None,
     option: options.MethodOptions = None,
+    budget: options.Budget = None,
     adapt: options.Adapt = "stack",
     adapted_out: options.AdaptedOut = None,
     noise: options.KnownNoise = None,
@@ -70,12 +71,15 @@ def run(
     _check_streams(inputs, output, as_json=as_json)
     suffix = files.parse_format(format)
     memory = options.parse_size(max_memory)
+    method_options = options.parse_options(option)
+    if budget is not None:
+        method_options["budget"] = budget
     work = Work(
         settings={
             "method": method,
             "weights": weights,
             "steps": steps,
-            "options": options.parse_options(option),
+            "options": method_options,
             "device": device,
             "precision": precision,
             "tile": options.parse_tile(tile),
@@ -296,6 +300,8 @@ def _denoise_file(
     if trace is not None:
         trace.close(outcome.kept_step)
     lines = [_line(job, denoiser, outcome, verbose=work.verbose)]
+    if work.verbose:
+        lines += map(_candidate_line, outcome.candidates)
     if outcome.warning:
         lines.insert(0, f"denoise: {job.input}: warning: {outcome.warning}")
     if noisy.metadata.note:
@@ -374,6 +380,12 @@ def _line(job: files.Job, denoiser: Denoiser, outcome: Outcome, *, verbose: bool
     return f"{job.input} -> {job.output} ({'; '.join(parts)})"
 
 
+def _candidate_line(candidate: Candidate) -> str:
+    return (
+        f"  {candidate.weight:4.0%} {candidate.name}: {candidate.noise_left:.0%} of the noise left"
+    )
+
+
 def _record(job: files.Job, denoiser: Denoiser, outcome: Outcome, noisy: Stack) -> dict[str, Any]:
     return {
         "input": str(job.input),
@@ -391,4 +403,5 @@ def _record(job: files.Job, denoiser: Denoiser, outcome: Outcome, noisy: Stack) 
         "gain_db": outcome.gain_db,
         "reason": outcome.reason,
         "warning": outcome.warning,
+        "candidates": [asdict(candidate) for candidate in outcome.candidates],
     }

@@ -170,18 +170,20 @@ def import_weights(
 
 
 def have_weights(report: Report, weights: str | None, method: str, *, offline: bool) -> None:
-    """Fetch the checkpoint before work starts, so that its download can be watched.
+    """Fetch the checkpoints before work starts, so that their download can be watched.
 
     What is wrong with `weights` or `method` themselves is left to `Denoiser` to say.
     """
     from ..checkpoints import default_for, names
-    from ..methods import METHODS
+    from ..methods import METHODS, method_class
 
-    if weights is None and method in METHODS:
-        weights = default_for(method)
-    if weights in names():
-        with report.progress(percent=True):
-            _fetch(report, str(weights), offline=offline)
+    needed = [weights]
+    if method in METHODS:
+        needed = [weights or default_for(method), *getattr(method_class(method), "networks", ())]
+    with report.progress(percent=True):
+        for name in needed:
+            if name in names():
+                _fetch(report, str(name), offline=offline)
 
 
 def _fetch(report: Report, name: str, *, offline: bool) -> Path:

@@ -17,6 +17,7 @@ METHODS = {
     "meta-transfer": "meta_transfer:MetaTransfer",
     "masked": "masked:Masked",
     "mpi": "mpi:MPI",
+    "auto": "auto:Auto",
     "none": "base:Plain",
 }
 

@@ -15,6 +15,47 @@ Predictor = Callable[[Tensor], Tensor]  # (N, C, Y, X) -> (N, C, Y, X), normaliz
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """One of several results that a method weighs against each other.
+
+    Attributes
+    ----------
+    name : str
+    weight : float
+        Its share in what comes out, 0..1.
+    noise_left : float
+        The standard deviation of what its flattest places hold, as a share of that of the noisy
+        picture's.
+    """
+
+    name: str
+    weight: float
+    noise_left: float
+
+
+@dataclass(frozen=True)
+class Member:
+    """A further network that a method makes use of.
+
+    It takes and gives pictures as the method's own network sees them.
+
+    Attributes
+    ----------
+    network : callable
+        (N, C, Y, X) -> (N, C, Y, X), normalized; a module.
+    normalize, restore : callable
+        From there to what this network sees, and back.
+    """
+
+    network: Any
+    normalize: Callable[[Tensor], Tensor]
+    restore: Callable[[Tensor], Tensor]
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        return self.restore(self.network(self.normalize(pictures)).float())
+
+
+@dataclass(frozen=True)
 class Adaptation:
     """What a method made of a network for one picture.
 
@@ -32,6 +73,8 @@ class Adaptation:
         One line: why this step was kept.
     warning : str or None
         One line for the user, if something could not be done.
+    candidates : tuple of Candidate
+        What `predict` was chosen or made from, where there was a choice.
     """
 
     predict: Predictor
@@ -40,6 +83,7 @@ class Adaptation:
     gain_db: float | None = None
     reason: str = "the pretrained network alone"
     warning: str | None = None
+    candidates: tuple[Candidate, ...] = ()
 
 
 class Observer(Protocol):
@@ -60,7 +104,8 @@ class Method(Protocol):
     One with the class attribute ``any_network = True`` works with every network, whatever its
     checkpoint supports. One with ``takes_noise = True`` has the further argument `noise` of
     `adapt`: a `NoiseLevel` in the units of `noisy`, where the user told one; a specification that
-    has no level; None where nothing is known.
+    has no level; None where nothing is known. One with the class attribute `networks`, names of
+    further checkpoints, has an argument of that name: a mapping of them to `Member`.
     """
 
     def adapt(
