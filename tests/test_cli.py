@@ -34,6 +34,7 @@ KEYS = [
     "gain_db",
     "reason",
     "warning",
+    "candidates",
 ]
 
 

@@ -16,7 +16,7 @@ from .base import Adaptation, Candidate, Member, Observer, Predictor, option, ra
 from .ttt_mim import SMALLEST_SIDE, TTTMIM
 
 BUDGETS = ("fast", "balanced", "best")
-SECOND = "ttt-mim-gaussian"
+LARGE, SECOND = "ttt-mim-large", "ttt-mim-gaussian"
 LOOKED_AT = 256
 # Chosen on held-out training photos under fourteen kinds of noise: from so much more (or less)
 # noise left by the first network than by the second on, the mean of both was better than the
@@ -26,23 +26,25 @@ LEFT_BY_ADAPTED, LEFT_BY_PLAIN = 2.0, 0.5
 
 @dataclass(frozen=True)
 class Auto:
-    """Average the default network with one adapted to the picture, where that leaves less noise.
+    """Average the default networks with one adapted to the picture, where that leaves less noise.
 
-    The default network (`ttt-mim`) knows most kinds of noise, and where it does, no adaptation is
-    better. What it does not know it leaves in the picture. The second, `ttt-mim-gaussian`, knows
-    white noise only: it is adapted by TTT-MIM, with the estimate of the error that can refuse it
-    (see `TTTMIM`). The noise that each leaves is then looked for in the flattest places of their
-    results. If the first leaves at least twice the variance that the adapted second leaves, or the
-    second was good enough as it was and leaves at most twice that of the first, the result is the
-    mean of both; otherwise it is the first alone. The mean of two estimates of about the same
-    error is better than either, and at worst loses half of what the wrong one would.
+    The default network (`ttt-mim`) and a larger one (`ttt-mim-large`) know most kinds of noise, and
+    where they do, no adaptation is better. What they do not know they leave in the picture. A
+    further one, `ttt-mim-gaussian`, knows white noise only: it is adapted by TTT-MIM, with the
+    estimate of the error that can refuse it (see `TTTMIM`). The noise that is left is then looked
+    for in the flattest places of the results. If the first two leave at least twice the variance
+    that the adapted one leaves, or that one was good enough as it was and leaves at most twice
+    theirs, the result is the mean of all three; otherwise it is the mean of the first two. The mean
+    of estimates of about the same error is better than each, and at worst it loses a part of what
+    the worst would.
     """
 
-    networks: ClassVar[tuple[str, ...]] = (SECOND,)
+    networks: ClassVar[tuple[str, ...]] = (LARGE, SECOND)
 
     budget: str = option(
         "balanced",
-        "fast: no adaptation; balanced; best: also turned and mirrored, eight results averaged",
+        "fast: no larger network and no adaptation; balanced; best: also turned and mirrored, "
+        "eight results averaged",
     )
 
     def __post_init__(self) -> None:
@@ -59,25 +61,28 @@ class Auto:
     ) -> Adaptation:
         """Choose for `noisy` (N, C, Y, X), normalized as for `network`."""
         observer.step(0, network, None)
+        first: dict[str, Predictor] = {"ttt-mim": network}
         second = networks[SECOND]
+        if self.budget != "fast":
+            first[LARGE] = networks[LARGE]
+        alone = partial(_mean, tuple(first.values()))
         if min(noisy.shape[-2:]) < SMALLEST_SIDE:
-            reason = "ttt-mim alone: the picture is too small to tell more"
-            return Adaptation(self._finish(network), reason=reason)
+            reason = f"{' and '.join(first)}: the picture is too small to tell more"
+            return Adaptation(self._finish(alone), reason=reason)
         made = Adaptation(second)
         if self.budget != "fast":
             made = _adapted(second, noisy, generator, observer)
         limit, state = (LEFT_BY_ADAPTED, "adapted") if made.kept_step else (LEFT_BY_PLAIN, "as is")
-        noise, *left = _left((_unchanged, network, made.predict), noisy, generator)
-        together = left[0] > limit * left[1]
-        shares = (0.5, 0.5) if together else (1.0, 0.0)
+        every = {**first, f"{SECOND}, {state}": made.predict}
+        noise, by_first, *left = _left((_unchanged, alone, *every.values()), noisy, generator)
+        together = by_first > limit * left[-1]
+        used = every if together else first
         candidates = tuple(
-            Candidate(name, share, math.sqrt(variance / max(noise, 1e-12)))
-            for name, share, variance in zip(
-                ("ttt-mim", f"{SECOND}, {state}"), shares, left, strict=True
-            )
+            Candidate(name, (name in used) / len(used), math.sqrt(variance / max(noise, 1e-12)))
+            for name, variance in zip(every, left, strict=True)
         )
         return Adaptation(
-            self._finish(partial(_mean, network, made.predict) if together else network),
+            self._finish(partial(_mean, tuple(used.values()))),
             steps=made.steps,
             kept_step=made.kept_step if together else 0,
             reason=_reason(candidates),
@@ -132,15 +137,18 @@ def _unchanged(noisy: Tensor) -> Tensor:
 
 
 def _reason(candidates: tuple[Candidate, ...]) -> str:
-    used = " and ".join(candidate.name for candidate in candidates if candidate.weight)
-    left = " and ".join(f"{candidate.noise_left:.0%}" for candidate in candidates)
-    alone = len([candidate for candidate in candidates if candidate.weight]) == 1
-    compared = f" (beside {candidates[-1].name})" if alone else ", averaged"
-    return f"{used}{compared}: {left} of the noise left"
+    used = [candidate.name for candidate in candidates if candidate.weight]
+    rest = [candidate.name for candidate in candidates if not candidate.weight]
+    chosen = f"mean of {' and '.join(used)}" if len(used) > 1 else used[0]
+    left = ", ".join(f"{candidate.noise_left:.0%}" for candidate in candidates)
+    return f"{chosen}{f', without {rest[0]}' if rest else ''}: {left} of the noise left"
 
 
-def _mean(first: Predictor, second: Predictor, noisy: Tensor) -> Tensor:
-    return (first(noisy).float() + second(noisy).float()) / 2
+def _mean(predictors: tuple[Predictor, ...], noisy: Tensor) -> Tensor:
+    total = predictors[0](noisy).float()
+    for predict in predictors[1:]:
+        total = total + predict(noisy).float()
+    return total / len(predictors)
 
 
 def _turned(predict: Predictor, noisy: Tensor) -> Tensor:
