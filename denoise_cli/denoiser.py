@@ -164,24 +164,24 @@ class Denoiser:
             _check_support(checkpoint, method)
         self.weights = checkpoint.name
         self._standardization, self._header = checkpoint.standardization, checkpoint.metadata
-        self._network = checkpoint.network.to(  # type: ignore[call-overload]
-            self._device.torch, memory_format=torch.channels_last
-        )
+        self._network = self._placed(checkpoint.network)
         self._is_gray = checkpoint.network.config["channels"] == 1  # type: ignore[index]
         self._takes_noise = getattr(self.method_options, "takes_noise", False)
         self._noise = None if noise is None else self._told(noise)
         further = getattr(self.method_options, "networks", ())
         self._members = {name: self._member(name) for name in further}
 
-    def _member(self, name: str) -> Member:
-        """A further network of the method, ready on the device."""
-        checkpoint = checkpoints.load(name)
-        network = checkpoint.network.to(  # type: ignore[call-overload]
+    def _placed(self, network: nn.Module) -> Any:
+        return network.to(  # type: ignore[call-overload]
             self._device.torch, memory_format=torch.channels_last
         )
+
+    def _member(self, name: str) -> Member:
+        """A further network of the method, on the device."""
+        checkpoint = checkpoints.load(name)
         own, its = self._standardization, checkpoint.standardization
         return Member(
-            network,
+            self._placed(checkpoint.network),
             normalize=lambda pictures: its.forward(own.inverse(pictures)),
             restore=lambda pictures: own.forward(its.inverse(pictures)),
         )

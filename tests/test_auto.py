@@ -9,22 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from helpers import photo
 from PIL import Image
-from test_validation import scene
+from test_method_contract import pictures
 
-from denoise_cli import Denoiser, noise
+from denoise_cli import Denoiser
 from denoise_cli.errors import UsageError
 from denoise_cli.methods.auto import LARGE, SECOND
 from denoise_cli.metrics import psnr
-
-
-def pair(spec: str, size: int = 128) -> tuple[np.ndarray, np.ndarray]:
-    """A clean and a noisy picture (Y, X, 3) on 0..1."""
-    clean = scene(size)
-    noisy = noise.parse(spec).sample(clean, torch.Generator().manual_seed(1))
-    return tuple(np.moveaxis(p[0].numpy(), 0, -1) for p in (clean, noisy))
 
 
 def mean_of(noisy: np.ndarray, *names: str) -> np.ndarray:
@@ -32,7 +24,7 @@ def mean_of(noisy: np.ndarray, *names: str) -> np.ndarray:
 
 
 def test_on_white_noise_the_mean_is_better_than_any() -> None:
-    clean, noisy = pair("gaussian:25")
+    clean, noisy = pictures(128, spec="gaussian:25")
     names = ("ttt-mim", LARGE, SECOND)
     together = Denoiser("auto")(noisy)
     np.testing.assert_allclose(together, mean_of(noisy, *names), atol=2e-3)
@@ -40,7 +32,7 @@ def test_on_white_noise_the_mean_is_better_than_any() -> None:
 
 
 def test_noise_that_only_the_first_two_know_is_left_to_them() -> None:
-    clean, noisy = pair("correlated:25,1")
+    clean, noisy = pictures(128, spec="correlated:25,1")
     result = Denoiser("auto").run(noisy)
     np.testing.assert_allclose(result.samples, mean_of(noisy, "ttt-mim", LARGE), atol=2e-3)
     assert [candidate.weight for candidate in result.candidates] == [0.5, 0.5, 0]
@@ -48,7 +40,7 @@ def test_noise_that_only_the_first_two_know_is_left_to_them() -> None:
 
 
 def test_noise_that_the_first_two_do_not_know_brings_the_adapted_one_in() -> None:
-    clean, noisy = pair("correlated:30,0.6", size=192)
+    clean, noisy = pictures(192, spec="correlated:30,0.6")
     colorless = 1.7 * (noisy - clean).mean(axis=2, keepdims=True)  # as some cameras leave it
     noisy = (clean + colorless).astype(np.float32)
     result = Denoiser("auto").run(noisy)
@@ -58,7 +50,7 @@ def test_noise_that_the_first_two_do_not_know_brings_the_adapted_one_in() -> Non
 
 
 def test_it_says_what_it_compared(folder: Path, call: Callable[..., Any]) -> None:
-    _, noisy = pair("gaussian:25")
+    _, noisy = pictures(128, spec="gaussian:25")
     Image.fromarray(np.uint8(np.clip(noisy, 0, 1) * 255)).save("a.png")
     code, out, err = call("a.png", "-m", "auto", "--json", "-v", weights=False)
     record = json.loads(out)
@@ -72,7 +64,7 @@ def test_it_says_what_it_compared(folder: Path, call: Callable[..., Any]) -> Non
 
 
 def test_the_budget_decides_what_is_tried() -> None:
-    _, noisy = pair("correlated:25,1")
+    _, noisy = pictures(128, spec="correlated:25,1")
     fast, balanced, best = (
         Denoiser("auto", options={"budget": budget}).run(noisy)
         for budget in ("fast", "balanced", "best")
@@ -101,7 +93,7 @@ def test_the_budget_is_an_option_of_the_command(folder: Path, call: Callable[...
 
 
 def test_of_a_small_picture_nothing_is_asked() -> None:
-    _, noisy = pair("gaussian:25")
+    _, noisy = pictures(128, spec="gaussian:25")
     part = np.ascontiguousarray(noisy[:40, :90])
     result = Denoiser("auto").run(part)
     np.testing.assert_allclose(result.samples, mean_of(part, "ttt-mim", LARGE), atol=2e-3)

@@ -71,10 +71,12 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def pictures(size: int = 96, gray: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def pictures(
+    size: int = 96, gray: bool = False, spec: str = "gaussian:25"
+) -> tuple[np.ndarray, np.ndarray]:
     """A clean picture (Y, X[, 3]) on 0..1 and a noisy one of it."""
     clean = scene(size)[:, :1] if gray else scene(size)
-    noisy = noise.parse("gaussian:25").sample(clean, torch.Generator().manual_seed(1))
+    noisy = noise.parse(spec).sample(clean, torch.Generator().manual_seed(1))
     both = [np.moveaxis(picture[0].numpy(), 0, -1) for picture in (clean, noisy)]
     return (both[0][..., 0], both[1][..., 0]) if gray else (both[0], both[1])
 

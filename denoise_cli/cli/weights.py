@@ -180,9 +180,11 @@ def have_weights(report: Report, weights: str | None, method: str, *, offline: b
     needed = [weights]
     if method in METHODS:
         needed = [weights or default_for(method), *getattr(method_class(method), "networks", ())]
-    with report.progress(percent=True):
-        for name in needed:
-            if name in names():
+    known = names()
+    found = [name for name in needed if name in known]
+    if found:
+        with report.progress(percent=True):
+            for name in found:
                 _fetch(report, str(name), offline=offline)
 
 

@@ -74,7 +74,7 @@ class Auto:
             made = _adapted(second, noisy, generator, observer)
         limit, state = (LEFT_BY_ADAPTED, "adapted") if made.kept_step else (LEFT_BY_PLAIN, "as is")
         every = {**first, f"{SECOND}, {state}": made.predict}
-        noise, by_first, *left = _left((_unchanged, alone, *every.values()), noisy, generator)
+        noise, by_first, *left = _left(tuple(every.values()), len(first), noisy, generator)
         together = by_first > limit * left[-1]
         used = every if together else first
         candidates = tuple(
@@ -124,16 +124,17 @@ class _Restored(Observer):
 
 @torch.no_grad()
 def _left(
-    predictors: tuple[Predictor, ...], noisy: Tensor, generator: torch.Generator
+    predictors: tuple[Predictor, ...], first: int, noisy: Tensor, generator: torch.Generator
 ) -> list[float]:
-    """The variance of the noise that each leaves in the flattest places of a part."""
+    """The variance that the flattest places of a part hold.
+
+    Of the noisy picture, of the mean of the `first` results, and of each result.
+    """
     size = min(LOOKED_AT, *noisy.shape[-2:]) // SMALLEST_SIDE * SMALLEST_SIDE
     part = random_crop(noisy, size, generator)
-    return [noise_left(part, predict(part).float()) for predict in predictors]
-
-
-def _unchanged(noisy: Tensor) -> Tensor:
-    return noisy
+    results = [predict(part).float() for predict in predictors]
+    mean = sum(results[1:first], results[0]) / first
+    return [noise_left(part, picture) for picture in (part, mean, *results)]
 
 
 def _reason(candidates: tuple[Candidate, ...]) -> str:

@@ -26,7 +26,7 @@ class MetaTransfer:
     2022, algorithm 3: plain gradient steps on the auxiliary loss, weighted by the mask network; the
     result is that of the weights after the last step. The body does not change: its features are
     computed once, serve all steps and, if the picture is not larger than `crop`, the prediction as
-    well. With `adapt` ``all`` it does change (the paper's table 3).
+    well. With `part` ``all`` it does change (the paper's table 3).
 
     Unlike the paper's, the steps have to be worth it: the weights stay as they were unless the
     error, estimated without a clean picture (see `denoise_cli.validation`), falls. The authors'

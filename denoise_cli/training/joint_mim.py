@@ -62,8 +62,9 @@ class JointMIM:
         size = (noisy.shape[-2], noisy.shape[-1])
         mask = patch_mask(len(masked), size, self.mask_ratio, self.mask_patch, generator)
         shown = noisy
-        if parse_range(self.mask)[1]:
-            ratios = draw_ratios(len(noisy), *parse_range(self.mask), generator)
+        low, high = parse_range(self.mask)
+        if high:
+            ratios = draw_ratios(len(noisy), low, high, generator)
             shown = hide_pixels(noisy, ratios, generator)
         denoised, reconstruction = network.joint(shown, masked, mask)  # type: ignore[operator]
         errors = (denoised - clean).abs().mean(dim=(1, 2, 3))
