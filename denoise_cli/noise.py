@@ -133,13 +133,22 @@ class JPEG:
 
 
 @dataclass(frozen=True)
+class Clip:
+    """What a file of 8 bits keeps: samples on 0..1, rounded to 255 steps."""
+
+    def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        return (clean.clamp(0, 1) * 255).round() / 255
+
+
+@dataclass(frozen=True)
 class Camera:
     """Sensor noise as it looks after a camera's own processing.
 
-    sRGB -> linear light -> white-balance gains undone -> shot and read noise on a Bayer mosaic ->
-    bilinear demosaicing of the noise -> gains -> sRGB. The ranges of shot and read noise are those
-    of Brooks et al., "Unprocessing images for learned raw denoising", CVPR 2019, section 3.1.
-    Gray pictures skip the mosaic.
+    sRGB -> linear light -> the sensor's own colors, white-balance gains undone -> shot and read
+    noise on a Bayer mosaic -> bilinear demosaicing of the noise -> gains and color matrix -> sRGB.
+    The ranges of shot and read noise and the color matrices are those of Brooks et al.,
+    "Unprocessing images for learned raw denoising", CVPR 2019, section 3.1 and appendix; each
+    picture gets a random mean of the four matrices. Gray pictures skip colors and mosaic.
     """
 
     shot: Range = Range(1e-4, 0.03, logarithmic=True)
@@ -150,15 +159,18 @@ class Camera:
         shot = self.shot.draw(clean, generator)
         spread = torch.randn(count, 1, 1, 1, generator=generator, device=clean.device)
         read = torch.exp(2.18 * shot.log() + 1.2 + 0.26 * spread)
-        gains = torch.ones(count, channels, 1, 1, device=clean.device)
         if channels == 3:
+            gains = torch.ones(count, channels, 1, 1, device=clean.device)
             u = torch.rand(count, 2, 1, 1, generator=generator, device=clean.device)
             gains[:, ::2] = 1.2 + 1.2 * u
-        raw = linear / gains
+            to_sensor = _color_matrices(count, generator)
+            raw = _recolor(linear, to_sensor).clamp(min=0) / gains
+        else:
+            raw = linear
         noise = (shot * raw + read).sqrt() * _normal(clean, generator)
         if channels == 3:
-            noise = _demosaic(noise)
-        return (linear + gains * noise).clamp(0, 1) ** (1 / 2.2)
+            noise = _recolor(gains * _demosaic(noise), torch.linalg.inv(to_sensor))
+        return (linear + noise).clamp(0, 1) ** (1 / 2.2)
 
 
 @dataclass(frozen=True)
@@ -204,6 +216,7 @@ NOISES: dict[str, tuple[_Builder, str]] = {
     "salt-pepper": (SaltPepper, "AMOUNT"),
     "correlated": (Correlated, "SIGMA[,WIDTH]"),
     "jpeg": (JPEG, "QUALITY"),
+    "clip": (Clip, ""),
     "camera": (Camera, "[SHOT]"),
 }
 
@@ -289,6 +302,34 @@ def _blur(pictures: Tensor, width: Tensor) -> Tensor:
     flat = F.conv2d(flat, kernel.reshape(groups, 1, 9, 1), groups=groups)
     flat = F.conv2d(flat, kernel.reshape(groups, 1, 1, 9), groups=groups)
     return flat.reshape(count, channels, rows, columns)
+
+
+# Color matrices of four cameras, from the XYZ space to the sensor's, and from sRGB to XYZ.
+_XYZ_TO_SENSOR = (
+    ((1.0234, -0.2969, -0.2266), (-0.5625, 1.6328, -0.0469), (-0.0703, 0.2188, 0.6406)),
+    ((0.4913, -0.0541, -0.0202), (-0.6130, 1.3513, 0.2906), (-0.1564, 0.2151, 0.7183)),
+    ((0.8380, -0.2630, -0.0639), (-0.2887, 1.0725, 0.2496), (-0.0627, 0.1427, 0.5438)),
+    ((0.6596, -0.2079, -0.0562), (-0.4782, 1.3016, 0.1933), (-0.0970, 0.1581, 0.5181)),
+)
+_SRGB_TO_XYZ = (
+    (0.4124564, 0.3575761, 0.1804375),
+    (0.2126729, 0.7151522, 0.0721750),
+    (0.0193339, 0.1191920, 0.9503041),
+)
+
+
+def _color_matrices(count: int, generator: torch.Generator) -> Tensor:
+    """Matrices (N, 3, 3) from linear sRGB to the colors of some sensor; white stays white."""
+    device = generator.device
+    weights = torch.rand(count, len(_XYZ_TO_SENSOR), generator=generator, device=device)
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    mean = torch.einsum("nk,kij->nij", weights, torch.tensor(_XYZ_TO_SENSOR, device=device))
+    matrix = mean @ torch.tensor(_SRGB_TO_XYZ, device=device)
+    return matrix / matrix.sum(dim=2, keepdim=True)
+
+
+def _recolor(pictures: Tensor, matrices: Tensor) -> Tensor:
+    return torch.einsum("nij,njyx->niyx", matrices.to(pictures.dtype), pictures)
 
 
 def _demosaic(noise: Tensor) -> Tensor:

@@ -61,6 +61,25 @@ def test_camera_noise_is_correlated_between_pixels_and_stays_a_picture() -> None
     assert sample("camera:0.01", clean[:, :1]).shape == clean[:, :1].shape
 
 
+def test_camera_noise_takes_the_colors_of_a_sensor_and_keeps_gray() -> None:
+    clean = torch.full((8, 3, 128, 128), 0.5)
+    added = (sample("camera:0.005", clean) - clean).numpy()
+    assert np.abs(added.mean(axis=(2, 3))).max() < 0.02
+    # The color matrix subtracts the channels from one another, and their noise with them.
+    for red, green, blue in added.reshape(8, 3, -1):
+        assert np.corrcoef(red, green)[0, 1] < -0.1
+        assert np.corrcoef(green, blue)[0, 1] < -0.1
+
+
+def test_clip_keeps_what_a_file_of_8_bits_keeps() -> None:
+    clean = torch.full((1, 1, 64, 64), 0.02)
+    free, kept = sample("gaussian:20", clean), sample("gaussian:20+clip", clean)
+    assert free.min() < 0 == kept.min()
+    assert torch.equal(kept, (free.clamp(0, 1) * 255).round() / 255)
+    with pytest.raises(UsageError, match="clip"):
+        noise.parse("clip:3")
+
+
 def test_jpeg_makes_an_eight_bit_picture() -> None:
     clean = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     coded = sample("jpeg:50", clean)

@@ -61,8 +61,8 @@ class Patches:
     """Batches of random patches; the batch of a step depends on the seed and the step alone.
 
     That is what makes a resumed run the same as an uninterrupted one. A share `gray` of the patches
-    loses its color, a share `halve` is halved in size. Processes of different `rank` draw different
-    patches.
+    loses its color, and a share `dim` of these is dimmed, as the pictures of microscopes are; a share
+    `halve` is halved in size. Processes of different `rank` draw different patches.
     """
 
     def __init__(
@@ -72,7 +72,8 @@ class Patches:
         patch: int,
         batch: int,
         seed: int,
-        gray: float = 0.2,
+        gray: float,
+        dim: float = 0.0,
         halve: float = 0.25,
         rank: int = 0,
     ) -> None:
@@ -82,7 +83,8 @@ class Patches:
             raise UsageError(f"no photo has {patch} pixels on its short side; lower --patch")
         weights = np.array([p.shape[0] * p.shape[1] for p in self.photos], float) ** 0.5
         self.weights = weights / weights.sum()
-        self.patch, self.batch, self.gray, self.halve = patch, batch, gray, halve
+        self.patch, self.batch = patch, batch
+        self.gray, self.dim, self.halve = gray, dim, halve
         self.seed = (seed, rank) if rank else (seed,)
 
     def __call__(self, step: int) -> np.ndarray:
@@ -108,6 +110,8 @@ class Patches:
             patch = np.rint(halves).astype(np.uint8)
         if rng.random() < self.gray:
             patch = gray(patch)
+            if rng.random() < self.dim:
+                patch = _dimmed(patch, rng)
         if rng.random() < 0.5:
             patch = patch[:, ::-1]
         return np.rot90(patch, int(rng.integers(4)))
@@ -117,6 +121,13 @@ def gray(photo: np.ndarray) -> np.ndarray:
     """The luma of `photo` (..., 3), uint8, in all three channels."""
     luma = photo @ np.array([0.299, 0.587, 0.114])
     return np.repeat(np.rint(luma).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def _dimmed(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """`patch`, uint8, as fluorescence shows its objects: of little light, on a dark ground."""
+    power = rng.uniform(1, 3)
+    light = np.exp(rng.uniform(np.log(0.1), 0))
+    return np.rint(255 * light * (patch / 255) ** power).astype(np.uint8)
 
 
 class PairedPatches:

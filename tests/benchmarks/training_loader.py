@@ -26,7 +26,7 @@ def main() -> None:
     folder, steps = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 40
     device = devices.resolve()
     recipe = load_recipe("ttt-mim")
-    patches = Patches(load_photos(folder), patch=recipe.patch, batch=recipe.batch, seed=0)
+    patches = Patches(load_photos(folder), patch=recipe.patch, batch=recipe.batch, seed=0, gray=0.2)
     network = networks.build(recipe.network).to(device.torch, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = Optimizer(network, recipe.lr, recipe.weight_decay)
     generator = torch.Generator(device.torch).manual_seed(0)
