@@ -61,8 +61,8 @@ class Patches:
     """Batches of random patches; the batch of a step depends on the seed and the step alone.
 
     That is what makes a resumed run the same as an uninterrupted one. A share `gray` of the patches
-    loses its color, and a share `dim` of these is dimmed, as the pictures of microscopes are; a share
-    `halve` is halved in size. Processes of different `rank` draw different patches.
+    loses its color, and a share `dim` of these is dimmed, as the pictures of microscopes are; a
+    share `halve` is halved in size. Processes of different `rank` draw different patches.
     """
 
     def __init__(
