@@ -106,14 +106,23 @@ class SaltPepper:
 
 @dataclass(frozen=True)
 class Correlated:
-    """Gaussian noise of SIGMA (0..255 scale), blurred to a correlation of WIDTH pixels."""
+    """Gaussian noise of SIGMA (0..255 scale), blurred to a correlation of WIDTH pixels.
+
+    The share SHARED of its variance is the same in all channels, as in the grain of a film.
+    """
 
     sigma: Range
     width: Range = Range(0.5, 1.5)
+    shared: Range = Range(0.0, 0.0)
 
     def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         width = self.width.draw(clean, generator)
-        noise = _blur(_normal(clean, generator), width)
+        noise = _normal(clean, generator)
+        if self.shared.high:
+            shared = self.shared.draw(clean, generator)
+            common = _normal(clean[:, :1], generator)
+            noise = shared.sqrt() * common + (1 - shared).clamp(min=0).sqrt() * noise
+        noise = _blur(noise, width)
         noise = noise / noise.std(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
         return clean + self.sigma.draw(clean, generator) / 255 * noise
 
@@ -214,7 +223,7 @@ NOISES: dict[str, tuple[_Builder, str]] = {
     "poisson-gaussian": (PoissonGaussian, "SHOT,READ"),
     "speckle": (Speckle, "VARIANCE"),
     "salt-pepper": (SaltPepper, "AMOUNT"),
-    "correlated": (Correlated, "SIGMA[,WIDTH]"),
+    "correlated": (Correlated, "SIGMA[,WIDTH[,SHARED]]"),
     "jpeg": (JPEG, "QUALITY"),
     "clip": (Clip, ""),
     "camera": (Camera, "[SHOT]"),

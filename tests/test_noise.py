@@ -51,6 +51,14 @@ def test_correlated_noise_is_correlated_and_has_its_sigma() -> None:
     assert abs((white[..., 1:] * white[..., :-1]).mean() / white.var()) < 0.02
 
 
+@pytest.mark.parametrize("shared", [0.0, 0.6, 1.0])
+def test_channels_share_as_much_of_their_noise_as_was_said(shared: float) -> None:
+    added = sample(f"correlated:20,1,{shared}", torch.zeros(4, 3, 128, 128)).numpy()
+    assert added.std() * 255 == pytest.approx(20, rel=0.02)
+    between = [np.corrcoef(one[0].ravel(), one[2].ravel())[0, 1] for one in added]
+    assert np.mean(between) == pytest.approx(shared, abs=0.05)
+
+
 def test_camera_noise_is_correlated_between_pixels_and_stays_a_picture() -> None:
     clean = torch.full((2, 3, 128, 128), 0.4)
     noisy = sample("camera:0.01", clean)
