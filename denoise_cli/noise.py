@@ -158,9 +158,13 @@ class Camera:
     The ranges of shot and read noise and the color matrices are those of Brooks et al.,
     "Unprocessing images for learned raw denoising", CVPR 2019, section 3.1 and appendix; each
     picture gets a random mean of the four matrices. Gray pictures skip colors and mosaic.
+
+    SMOOTHED, 0 to 1, is how much the camera's own noise reduction leaves of coarse noise only: it
+    blurs the noise by up to 1 pixel in brightness and up to 3 pixels in color.
     """
 
     shot: Range = Range(1e-4, 0.03, logarithmic=True)
+    smoothed: Range = Range(0.0, 0.0)
 
     def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         count, channels = clean.shape[:2]
@@ -179,7 +183,14 @@ class Camera:
         noise = (shot * raw + read).sqrt() * _normal(clean, generator)
         if channels == 3:
             noise = _recolor(gains * _demosaic(noise), torch.linalg.inv(to_sensor))
-        return (linear + noise).clamp(0, 1) ** (1 / 2.2)
+        noisy = (linear + noise).clamp(0, 1) ** (1 / 2.2)
+        if not self.smoothed.high:
+            return noisy
+        smoothed = self.smoothed.draw(clean, generator)
+        gray = (noisy - clean).mean(dim=1, keepdim=True)
+        color = noisy - clean - gray
+        left = _blur(gray, smoothed) + _blur(color, _COLOR_BLUR * smoothed)
+        return (clean + left).clamp(0, 1)
 
 
 @dataclass(frozen=True)
@@ -226,7 +237,7 @@ NOISES: dict[str, tuple[_Builder, str]] = {
     "correlated": (Correlated, "SIGMA[,WIDTH[,SHARED]]"),
     "jpeg": (JPEG, "QUALITY"),
     "clip": (Clip, ""),
-    "camera": (Camera, "[SHOT]"),
+    "camera": (Camera, "[SHOT[,SMOOTHED]]"),
 }
 
 
@@ -261,8 +272,11 @@ def parse(spec: str) -> Noise:
             f"unknown noise {spec!r}; known are {known}, A+B, mix:A*W/B*W and measured:PATH"
         )
     builder, arguments = NOISES[name]
-    logarithmic = name == "camera"
-    ranges = [_range(part, spec, logarithmic) for part in text.split(",")] if text else []
+    # A camera's shot noise spans decades.
+    ranges = [
+        _range(part, spec, logarithmic=name == "camera" and not index)
+        for index, part in enumerate(text.split(",") if text else ())
+    ]
     try:
         return builder(*ranges)
     except TypeError:
@@ -312,6 +326,8 @@ def _blur(pictures: Tensor, width: Tensor) -> Tensor:
     flat = F.conv2d(flat, kernel.reshape(groups, 1, 1, 9), groups=groups)
     return flat.reshape(count, channels, rows, columns)
 
+
+_COLOR_BLUR = 3.0
 
 # Color matrices of four cameras, from the XYZ space to the sensor's, and from sRGB to XYZ.
 _XYZ_TO_SENSOR = (

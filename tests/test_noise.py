@@ -79,6 +79,20 @@ def test_camera_noise_takes_the_colors_of_a_sensor_and_keeps_gray() -> None:
         assert np.corrcoef(green, blue)[0, 1] < -0.1
 
 
+def test_noise_reduction_of_a_camera_leaves_coarse_color() -> None:
+    clean = torch.full((4, 3, 128, 128), 0.5)
+    plain, smoothed = (
+        (sample(spec, clean) - clean).numpy() for spec in ("camera:0.01", "camera:0.01,1")
+    )
+    assert smoothed.std() < 0.6 * plain.std()
+
+    def lag(noise: np.ndarray) -> float:
+        color = noise[:, 0] - noise[:, 2]
+        return float((color[..., 2:] * color[..., :-2]).mean() / color.var())
+
+    assert lag(smoothed) > 0.6 > lag(plain) + 0.3
+
+
 def test_clip_keeps_what_a_file_of_8_bits_keeps() -> None:
     clean = torch.full((1, 1, 64, 64), 0.02)
     free, kept = sample("gaussian:20", clean), sample("gaussian:20+clip", clean)
