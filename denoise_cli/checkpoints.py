@@ -22,7 +22,16 @@ from .store import default_for, names
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["Checkpoint", "default_for", "info", "load", "names", "read_header", "save"]
+__all__ = [
+    "Checkpoint",
+    "default_for",
+    "default_method",
+    "info",
+    "load",
+    "names",
+    "read_header",
+    "save",
+]
 
 HEADER = "denoise"
 
@@ -64,6 +73,26 @@ def info(name: str) -> dict[str, Any]:
         except CheckpointError as error:
             return {**entry, "title": str(error), "supports": []}
     return entry
+
+
+def default_method(weights: str | os.PathLike[str] | None) -> str:
+    """The method where none is named: ``auto``, or the first that the checkpoint given is made for.
+
+    Raises
+    ------
+    UsageError, CheckpointError
+        As `load` does.
+    """
+    if weights is None:
+        return "auto"
+    text = os.fspath(weights)
+    if text in names():
+        supports = info(text)["supports"]
+    elif Path(text).is_file() and not foreign.is_foreign(Path(text)):
+        supports = read_header(text).get("supports", ())
+    else:
+        supports = load(text).supports
+    return next((method for method in supports if method != "none"), "none")
 
 
 def load(name_or_path: str | os.PathLike[str]) -> Checkpoint:

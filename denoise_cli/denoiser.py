@@ -96,8 +96,9 @@ class Denoiser:
 
     Parameters
     ----------
-    method : str
-        A name of `denoise_cli.methods.METHODS`.
+    method : str, optional
+        A name of `denoise_cli.methods.METHODS`; by default ``auto``, or with `weights` the first
+        method that they support besides ``none``.
     weights : str or path, optional
         A checkpoint's name or ``.safetensors`` file; by default the method's own.
     steps : int, optional
@@ -131,7 +132,7 @@ class Denoiser:
 
     def __init__(
         self,
-        method: str = "ttt-mim",
+        method: str | None = None,
         *,
         weights: str | None = None,
         steps: int | None = None,
@@ -148,6 +149,8 @@ class Denoiser:
         options = dict(options or {})
         if steps is not None:
             options["steps"] = steps
+        if method is None:
+            method = checkpoints.default_method(weights)
         self.method = method
         self.method_options = methods.load_method(method, options)
         self.tile, self.overlap = _tile(tile), _at_least_zero("overlap", overlap)
@@ -498,7 +501,7 @@ class Denoiser:
 
 
 def denoise(
-    samples: np.ndarray, method: str = "ttt-mim", *, axes: str | None = None, **options: Any
+    samples: np.ndarray, method: str | None = None, *, axes: str | None = None, **options: Any
 ) -> np.ndarray:
     """Denoise one array; build a `Denoiser` to denoise many.
 

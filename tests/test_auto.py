@@ -13,7 +13,7 @@ from helpers import photo
 from PIL import Image
 from test_method_contract import pictures
 
-from denoise_cli import Denoiser
+from denoise_cli import Denoiser, denoise
 from denoise_cli.errors import UsageError
 from denoise_cli.methods.auto import LARGE, SECOND
 from denoise_cli.metrics import psnr
@@ -90,6 +90,33 @@ def test_the_budget_is_an_option_of_the_command(folder: Path, call: Callable[...
     code, _, err = call("a.png", "-m", "auto", "--budget", "slow", "-o", "c.png", weights=False)
     assert code == 2
     assert "budget must be fast, balanced, best" in err[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "method"),
+    [
+        ([], "auto"),
+        (["-w", "ttt-mim"], "ttt-mim"),
+        (["-w", "masked"], "masked"),
+        (["-w", "meta-transfer", "-m", "none"], "none"),
+        (["--budget", "fast"], "auto"),
+        (["--steps", "1"], "auto"),
+    ],
+)
+def test_it_is_the_default_where_no_checkpoint_names_a_method(
+    folder: Path, call: Callable[..., Any], given: list[str], method: str
+) -> None:
+    photo("a.png")
+    code, out, err = call("a.png", *given, "--json", weights=False)
+    assert code == 0, err
+    assert json.loads(out)["method"] == method
+
+
+def test_it_is_the_default_of_the_function_too(tiny: Path) -> None:
+    _, noisy = pictures(96, spec="gaussian:25")
+    np.testing.assert_array_equal(denoise(noisy), denoise(noisy, "auto"))
+    with_tiny = denoise(noisy, weights=str(tiny))
+    np.testing.assert_array_equal(with_tiny, denoise(noisy, "ttt-mim", weights=str(tiny)))
 
 
 def test_of_a_small_picture_nothing_is_asked() -> None:

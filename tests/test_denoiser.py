@@ -100,7 +100,8 @@ def test_bf16_is_close_to_fp32() -> None:
 def test_the_function_is_one_line_over_the_class() -> None:
     noisy = picture("uint8", 3, (64, 64))
     np.testing.assert_array_equal(
-        denoise(noisy, steps=1, seed=3), Denoiser("ttt-mim", steps=1, seed=3)(noisy)
+        denoise(noisy, "ttt-mim", steps=1, seed=3),
+        Denoiser("ttt-mim", steps=1, seed=3)(noisy),
     )
 
 

@@ -53,6 +53,7 @@ def evaluate(
     """
     if (noisy is None) == (not noise):
         raise UsageError("give either --noisy or --noise")
+    from ..checkpoints import default_method
     from .pairs import real, synthetic
 
     report = Report(quiet=quiet, as_json=as_json)
@@ -60,7 +61,7 @@ def evaluate(
         pairs = real(noisy, clean, limit=limit)
     else:
         pairs = synthetic(clean, noise or [], seed=seed, limit=limit)
-    methods = method or [options.DEFAULT_METHOD]
+    methods = method or [default_method(weights)]
     competitors.check(methods)
     given: dict[str, Any] = options.parse_options(option)
     given |= {"steps": steps} if steps is not None else {}

@@ -11,8 +11,6 @@ import typer
 from ..errors import UsageError
 from . import completion
 
-DEFAULT_METHOD = "ttt-mim"
-
 _FILES, _METHOD, _PICTURES = "Files", "Method", "Pictures"
 _SPEED, _REPORT = "Speed and memory", "Reports"
 
@@ -126,13 +124,15 @@ MaxMemory = Annotated[
 ]
 
 Method = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--method",
         "-m",
         metavar="NAME",
         autocompletion=completion.methods,
-        help="How to adapt to each image; `denoise methods` lists them.",
+        help="How to adapt to each image; `denoise methods` lists them. Default: auto, or what the "
+        "--weights given were made for.",
+        show_default=False,
         rich_help_panel=_METHOD,
     ),
 ]
@@ -144,7 +144,7 @@ Methods = Annotated[
         metavar="NAME",
         autocompletion=completion.methods,
         help="A method to compare, or nlm, wavelet or bm3d; may be given several times. "
-        f"Default: {DEFAULT_METHOD}.",
+        "Default: as of `denoise` itself.",
         show_default=False,
         rich_help_panel=_METHOD,
     ),

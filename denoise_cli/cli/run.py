@@ -36,7 +36,7 @@ def run(
     overwrite: options.Overwrite = False,
     format: options.Format = None,
     axes: options.Axes = None,
-    method: options.Method = options.DEFAULT_METHOD,
+    method: options.Method = None,
     weights: options.Weights = None,
     offline: options.Offline = False,
     steps: options.Steps = None,

@@ -169,14 +169,16 @@ def import_weights(
     )
 
 
-def have_weights(report: Report, weights: str | None, method: str, *, offline: bool) -> None:
+def have_weights(report: Report, weights: str | None, method: str | None, *, offline: bool) -> None:
     """Fetch the checkpoints before work starts, so that their download can be watched.
 
     What is wrong with `weights` or `method` themselves is left to `Denoiser` to say.
     """
-    from ..checkpoints import default_for, names
+    from ..checkpoints import default_for, default_method, names
     from ..methods import METHODS, method_class
 
+    if method is None and weights is None:
+        method = default_method(None)
     needed = [weights]
     if method in METHODS:
         needed = [weights or default_for(method), *getattr(method_class(method), "networks", ())]

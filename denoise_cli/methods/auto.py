@@ -47,7 +47,10 @@ class Auto:
         "eight results averaged",
     )
 
+    steps: int = option(8, "gradient steps at most of the network that is adapted")
+
     def __post_init__(self) -> None:
+        require(self.steps >= 0, f"steps must be 0 or more, not {self.steps}")
         require(self.budget in BUDGETS, f"budget must be {', '.join(BUDGETS)}, not {self.budget!r}")
 
     def adapt(
@@ -71,7 +74,7 @@ class Auto:
             return Adaptation(self._finish(alone), reason=reason)
         made = Adaptation(second)
         if self.budget != "fast":
-            made = _adapted(second, noisy, generator, observer)
+            made = _adapted(second, TTTMIM(steps=self.steps), noisy, generator, observer)
         limit, state = (LEFT_BY_ADAPTED, "adapted") if made.kept_step else (LEFT_BY_PLAIN, "as is")
         every = {**first, f"{SECOND}, {state}": made.predict}
         noise, by_first, *left = _left(tuple(every.values()), len(first), noisy, generator)
@@ -94,9 +97,9 @@ class Auto:
 
 
 def _adapted(
-    second: Member, noisy: Tensor, generator: torch.Generator, observer: Observer
+    second: Member, method: TTTMIM, noisy: Tensor, generator: torch.Generator, observer: Observer
 ) -> Adaptation:
-    adaptation = TTTMIM().adapt(
+    adaptation = method.adapt(
         second.network,
         second.normalize(noisy),
         generator=generator,
