@@ -61,8 +61,9 @@ class Patches:
     """Batches of random patches; the batch of a step depends on the seed and the step alone.
 
     That is what makes a resumed run the same as an uninterrupted one. A share `gray` of the patches
-    loses its color, and a share `dim` of these is dimmed, as the pictures of microscopes are; a
-    share `halve` is halved in size. Processes of different `rank` draw different patches.
+    loses its color, a share `halve` is halved in size, a share `dim` is dimmed as night does it,
+    and three times as many of the gray ones, as microscopes do. Processes of different `rank` draw
+    different patches.
     """
 
     def __init__(
@@ -108,10 +109,11 @@ class Patches:
         if factor == 2:
             halves = patch.reshape(size, 2, size, 2, 3).mean(axis=(1, 3))
             patch = np.rint(halves).astype(np.uint8)
-        if rng.random() < self.gray:
+        is_gray = rng.random() < self.gray
+        if is_gray:
             patch = gray(patch)
-            if rng.random() < self.dim:
-                patch = _dimmed(patch, rng)
+        if rng.random() < self.dim * (3 if is_gray else 1):
+            patch = _dimmed(patch, rng)
         if rng.random() < 0.5:
             patch = patch[:, ::-1]
         return np.rot90(patch, int(rng.integers(4)))
@@ -124,7 +126,7 @@ def gray(photo: np.ndarray) -> np.ndarray:
 
 
 def _dimmed(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """`patch`, uint8, as fluorescence shows its objects: of little light, on a dark ground."""
+    """`patch`, uint8, as in little light: bright objects on a dark ground."""
     power = rng.uniform(1, 3)
     light = np.exp(rng.uniform(np.log(0.1), 0))
     return np.rint(255 * light * (patch / 255) ** power).astype(np.uint8)
