@@ -353,7 +353,10 @@ class Denoiser:
         """
         network = adaptation.predict
         if not isinstance(network, torch.nn.Module) or not hasattr(network, "config"):
-            raise UsageError(f"method {self.method!r} makes no network that can be saved")
+            raise UsageError(
+                f"method {self.method!r} makes no network that can be saved; use ttt-mim, "
+                "gaintuning or meta-transfer"
+            )
         history = {
             "weights": self.weights,
             "method": self.method,

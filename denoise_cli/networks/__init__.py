@@ -14,6 +14,7 @@ NETWORKS = {
     "blind-spot": "blind_spot:BlindSpot",
     "dilated-unet": "dilated_unet:DilatedUNet",
     "dncnn": "dncnn:DnCNN",
+    "fill-resunet": "fill_resunet:FillResUNet",
     "hourglass": "hourglass:Hourglass",
     "masked-swin": "swin:MaskedSwin",
     "mim-resunet": "mim_resunet:MIMResUNet",

@@ -11,26 +11,14 @@ from torch import Tensor, nn
 from .joint import JointNetwork
 
 
-class MIMResUNet(JointNetwork):
-    """Joint residual U-Net: norm-free, bias-free, additive skips.
-
-    The embedding, the mask token and the two heads are those of TTT-MIM (see `mim_unet`); the body
-    is the residual U-Net of DRUNet (Zhang et al., TPAMI 2021) at smaller widths. Without biases the
-    denoising output scales with its input, which carries over to noise levels not trained on
-    (Mohan et al., "Robust and interpretable blind image denoising via bias-free CNNs", ICLR 2020).
-    """
+class ResidualBody(nn.Module):
+    """The encoder and decoder of a residual U-Net, from features to features of the same size."""
 
     minimum = 16
 
-    def __init__(
-        self, channels: int = 3, widths: tuple[int, ...] = (32, 64, 128, 256), blocks: int = 1
-    ) -> None:
-        super().__init__()
-        self.config = {"channels": channels, "widths": list(widths), "blocks": blocks}
+    def add_body(self, widths: tuple[int, ...], blocks: int) -> None:
+        """Make the layers: `blocks` residual blocks at each of the scales, of `widths` channels."""
         self.multiple_of = 2 ** (len(widths) - 1)
-        first = widths[0]
-        self.embedding = _conv(channels, first, 1)
-        self.mask_token = nn.Parameter(torch.zeros(1, first, 1, 1))
         self.encoder = nn.ModuleList(_blocks(width, blocks) for width in widths)
         self.down = nn.ModuleList(
             nn.Conv2d(i, o, 2, stride=2, bias=False) for i, o in itertools.pairwise(widths)
@@ -39,8 +27,6 @@ class MIMResUNet(JointNetwork):
             nn.ConvTranspose2d(o, i, 2, stride=2, bias=False) for i, o in itertools.pairwise(widths)
         )
         self.decoder = nn.ModuleList(_blocks(width, blocks) for width in widths[:-1])
-        self.main_head = _head(first, channels)
-        self.auxiliary_head = _head(first, channels)
 
     def _features(self, x: Tensor) -> Tensor:
         skips = []
@@ -54,11 +40,33 @@ class MIMResUNet(JointNetwork):
         return x
 
 
+class MIMResUNet(ResidualBody, JointNetwork):
+    """Joint residual U-Net: norm-free, bias-free, additive skips.
+
+    The embedding, the mask token and the two heads are those of TTT-MIM (see `mim_unet`); the body
+    is the residual U-Net of DRUNet (Zhang et al., TPAMI 2021) at smaller widths. Without biases the
+    denoising output scales with its input, which carries over to noise levels not trained on
+    (Mohan et al., "Robust and interpretable blind image denoising via bias-free CNNs", ICLR 2020).
+    """
+
+    def __init__(
+        self, channels: int = 3, widths: tuple[int, ...] = (32, 64, 128, 256), blocks: int = 1
+    ) -> None:
+        super().__init__()
+        self.config = {"channels": channels, "widths": list(widths), "blocks": blocks}
+        first = widths[0]
+        self.embedding = conv(channels, first, 1)
+        self.mask_token = nn.Parameter(torch.zeros(1, first, 1, 1))
+        self.add_body(widths, blocks)
+        self.main_head = head(first, channels)
+        self.auxiliary_head = head(first, channels)
+
+
 class _ResidualBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.first = _conv(width, width, 3)
-        self.second = _conv(width, width, 3)
+        self.first = conv(width, width, 3)
+        self.second = conv(width, width, 3)
         # Norm-free residual branches must start small, or the signal grows with depth.
         with torch.no_grad():
             self.second.weight.mul_(0.1)
@@ -67,7 +75,8 @@ class _ResidualBlock(nn.Module):
         return x + self.second(F.relu(self.first(x)))
 
 
-def _conv(i: int, o: int, size: int) -> nn.Conv2d:
+def conv(i: int, o: int, size: int) -> nn.Conv2d:
+    """A convolution without bias that keeps the size."""
     conv = nn.Conv2d(i, o, size, padding=size // 2, bias=False)
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
     return conv
@@ -77,8 +86,9 @@ def _blocks(width: int, count: int) -> nn.Sequential:
     return nn.Sequential(*(_ResidualBlock(width) for _ in range(count)))
 
 
-def _head(width: int, channels: int) -> nn.Sequential:
-    head = nn.Sequential(_conv(width, width, 3), nn.ReLU(), _conv(width, channels, 3))
+def head(width: int, channels: int) -> nn.Sequential:
+    """Two convolutions from features to a picture, small at the start."""
+    head = nn.Sequential(conv(width, width, 3), nn.ReLU(), conv(width, channels, 3))
     with torch.no_grad():
         head[-1].weight.mul_(0.1)  # type: ignore[operator]
     return head
