@@ -210,11 +210,10 @@ def duration(seconds: float) -> str:
 
 
 def _about(seconds: float) -> str:
-    """Seconds without a precision that they have not: ``70 s``, ``12 min``, ``2 h 5 min``."""
+    """Seconds without a precision that they have not: ``70 s``, ``45 min``, ``2.5 h``."""
     if seconds < 120:
         return f"{10 * round(seconds / 10)} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def json_safe(value: Any) -> Any:
