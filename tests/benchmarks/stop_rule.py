@@ -4,7 +4,7 @@
         --crop 256 --limit 4 ttt-mim-gaussian ttt-mim
 
 One line for each checkpoint and set, of the mean PSNR over central parts of its pictures: of the
-noisy pictures, unadapted, as kept by the rule, after a fixed 8 steps as in the paper, and of the
+noisy pictures, unadapted, with the rule, after a fixed 8 steps as in the paper, and of the
 oracle, which knows the clean picture and takes the best step of the rule's own run (0 included);
 how many pictures come within 0.15 dB of the oracle, and the largest loss to it and to the
 unadapted network. `-v` adds a line for each picture. Folders of pairs may be the same one; noise is
@@ -64,16 +64,16 @@ def measure(validated: Denoiser, fixed: Denoiser, noisy: np.ndarray, clean: np.n
     """Adapt to one picture twice, with and without the rule."""
     seen = Scale.of(noisy).forward(clean)  # as a network sees it, which is where steps are traced
     by_rule, by_number = Curve(seen), Curve(seen)
-    kept_step = validated.run(noisy, trace=by_rule).kept_step
+    result = validated.run(noisy, trace=by_rule)
     fixed.run(noisy, trace=by_number)
     best = int(np.argmax(by_rule.psnr))
     return Scores(
         noisy=psnr(clean, noisy),
         unadapted=by_rule.psnr[0],
-        kept=by_rule.psnr[kept_step],
+        kept=psnr(clean, result.samples),
         fixed=by_number.psnr[-1],
         oracle=by_rule.psnr[best],
-        kept_step=kept_step,
+        kept_step=result.kept_step,
         oracle_step=best,
     )
 
