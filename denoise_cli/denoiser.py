@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from . import checkpoints, device as devices, health, memory, methods, noise_level, streaming
 from .errors import CheckpointError, NotEnoughMemory, UsageError
+from .forecast import Forecast
 from .image import Image, Metadata, Stack, View, default_axes
 from .methods.base import Adaptation, Candidate, Member, Predictor
 from .networks.foreign import LevelInput
@@ -251,6 +252,7 @@ class Denoiser:
         adapted: Callable[[Adaptation], None] | None = None,
         progress: Progress | None = None,
         trace: TraceSink | None = None,
+        expect: Callable[[float], None] | None = None,
     ) -> Outcome:
         """Denoise a stack frame by frame, so that memory does not grow with its length.
 
@@ -272,6 +274,9 @@ class Denoiser:
             Takes each adaptation, before anything is predicted with it; see `save_adapted`.
         progress, trace
             As in `run`; of several adaptations the first is traced.
+        expect : callable, optional
+            Takes about how many seconds the whole will take, once the first steps show it; not
+            called for what is quick, and once more if that turns out wrong by half.
         """
         if adapt not in ADAPT:
             raise UsageError(f"adapt must be {' or '.join(ADAPT)}, not {adapt!r}")
@@ -285,19 +290,30 @@ class Denoiser:
 
             seen = Stack.of(Image(*mosaic.forward(image.samples)))
             return self.stream(
-                seen, bring_back, adapt=adapt, adapted=adapted, progress=progress, trace=trace
+                seen,
+                bring_back,
+                adapt=adapt,
+                adapted=adapted,
+                progress=progress,
+                trace=trace,
+                expect=expect,
             )
         view = stack.with_axes(axes) if axes else stack
         # What some methods make is a prediction of the picture that they adapted to, no network.
         once = adapt == "stack" and not getattr(self.method_options, "per_picture", False)
-        traces = [trace]
         curves: list[list[dict[str, float | None]]] = []
         complaints: list[str] = []
 
         def adapt_to(noisy: np.ndarray) -> Adaptation:
+            first = not curves
+            forecast = None
+            if expect is not None and first and self.strength:
+                forecast = self._forecast(expect, noisy, planes, once=once)
             with self._device.autocast():
-                observer = _Observer(self, noisy, progress, traces.pop() if traces else None)
+                observer = _Observer(self, noisy, progress, trace if first else None, forecast)
                 adaptation = self._adapt(self._network_for(noisy), noisy, observer)
+                if forecast is not None:
+                    forecast.adapted(adaptation.predict)
             curves.append(observer.curve)
             if adapted is not None:
                 adapted(adaptation)
@@ -368,6 +384,19 @@ class Denoiser:
         supports = list(dict.fromkeys([*self._header["supports"], "none"]))
         header = {**self._header, "supports": supports, "adapted": history}
         checkpoints.save(path, network, header, half=False)  # exactly as it was used here
+
+    def _forecast(
+        self, tell: Callable[[float], None], noisy: np.ndarray, planes: int, *, once: bool
+    ) -> Forecast:
+        return Forecast(
+            tell,
+            self._predict_part,
+            noisy,
+            tile=self._tile_for(noisy),
+            overlap=self.overlap,
+            planes=planes,
+            adaptations=1 if once else planes,
+        )
 
     def _network_for(self, noisy: np.ndarray) -> nn.Module:
         """The network; one with a noise-level input with that of `noisy`, on 0..1."""
@@ -522,8 +551,10 @@ class _Observer:
         noisy: np.ndarray,
         progress: Progress | None,
         trace: TraceSink | None,
+        forecast: Forecast | None,
     ) -> None:
         self._denoiser, self._report, self._trace = denoiser, progress, trace
+        self._forecast = forecast
         self.curve: list[dict[str, float | None]] = []
         if trace:
             rows, columns = trace.region((noisy.shape[-2], noisy.shape[-1]))
@@ -532,11 +563,15 @@ class _Observer:
     def progress(self, done: int, total: int) -> None:
         if self._report:
             self._report("adapt", done, total)
+        if self._forecast:
+            self._forecast.step(done, total)
 
     def step(
         self, step: int, predict: Predictor, reconstruct: Predictor | None, **numbers: float | None
     ) -> None:
         self.curve.append({"step": step, **numbers})
+        if self._forecast and step == 0:
+            self._forecast.unadapted(predict)
         if self._trace:
             denoised = self._picture(predict)
             reconstruction = self._picture(reconstruct) if reconstruct else None

@@ -27,7 +27,7 @@ STEP = 0.3
 # What `noise_is_left` asks for: more than clean photos and photos under known noise show, flat or
 # textured, measured on held-out training photos.
 SMALL_WINDOW = 8
-COLOR_SHARE, COLOR_EVENNESS = 0.06, 0.45
+COLOR_SHARE, COLOR_EVENNESS = 0.005, 0.45
 TEXTURE_TO_COLOR, TEXTURE_TO_COLOR_EVEN = 4.0, 8.0  # noise whose channels correlate by 0.9, 0.94
 GRAY_SHARE, GRAY_EVENNESS, EVEN = 0.1, 0.6, 0.65
 LUMA_SHARE, LUMA_CONTRAST = 50.0, 0.05

@@ -25,7 +25,8 @@ ALLOWED = {
     "trace": {"image", "io", "metrics", "sheet"},
     "baselines": {"denoiser", "image", "normalize"},
     "denoiser": {"methods", "checkpoints", "image", "networks", "noise_level", "normalize", "tile"}
-    | {"device", "health", "memory", "streaming"},
+    | {"device", "forecast", "health", "memory", "streaming"},
+    "forecast": {"methods", "tile"},
     "health": {"defects"},
     "streaming": {"image", "normalize", "methods"},
     "training": LEAVES - {"tile"} | {"checkpoints", "io", "measured", "noise", "objectives"},

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from .figures import Figure
 
+LONG = 60.0  # seconds that people like to be told of before
+
 
 class Report:
     """Messages of one call, and the exit code that follows from them.
@@ -151,6 +153,12 @@ class Report:
             text = _escape(f"{self._title}: {phase}")
             self._bar.update(self._task, description=text, completed=done, total=total)
 
+    def expect(self, name: str, seconds: float, quicker: str | None = None) -> None:
+        """Say how long a file will take in all, if that is long, and what would be quicker."""
+        if seconds >= LONG:
+            ways = " or ".join(filter(None, [quicker, "a smaller picture"]))
+            self.line(f"{name}: takes about {_about(seconds)}; {ways} is quicker")
+
     def advance(self) -> None:
         """Move the bar of the files by one."""
         if self._bar is not None and self._files is not None:
@@ -199,6 +207,13 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _about(seconds: float) -> str:
+    """Seconds without a precision that they have not: ``70 s``, ``45 min``, ``2.5 h``."""
+    if seconds < 120:
+        return f"{10 * round(seconds / 10)} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def json_safe(value: Any) -> Any:

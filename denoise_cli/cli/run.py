@@ -244,12 +244,17 @@ def _denoise(work: Work, jobs: list[files.Job], processes: int, report: Report) 
         place = f"{index}/{len(jobs)} " if len(jobs) > 1 else ""
         report.start(place + job.input.name)
         with report.catch(job.input):
-            denoise(job, progress=report.step).tell(report)
+            denoise(job, progress=report.step, expect=report.expect).tell(report)
         report.advance()
 
 
 def _denoise_file(
-    job: files.Job, *, work: Work, denoiser: Denoiser, progress: Progress | None = None
+    job: files.Job,
+    *,
+    work: Work,
+    denoiser: Denoiser,
+    progress: Progress | None = None,
+    expect: Callable[[str, float, str | None], None] | None = None,
 ) -> Done:
     from ..image import Stack
     from ..io import check_picture, open_stack, write
@@ -283,6 +288,11 @@ def _denoise_file(
                 if work.adapted_out:
                     denoiser.save_adapted(work.adapted_out, adaptation, job.input.name)
 
+            def say(seconds: float) -> None:
+                if expect is not None:
+                    quicker = getattr(denoiser.method_options, "quicker", None)
+                    expect(str(job.input), seconds, quicker)
+
             try:
                 outcome = denoiser.stream(
                     noisy,
@@ -292,6 +302,7 @@ def _denoise_file(
                     adapted=save,
                     progress=progress,
                     trace=trace,
+                    expect=say if expect is not None else None,
                 )
             except NotEnoughMemory as error:
                 raise NotEnoughMemory(f"{job.input}: {error}") from error

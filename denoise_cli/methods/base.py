@@ -105,7 +105,8 @@ class Method(Protocol):
     checkpoint supports. One with ``takes_noise = True`` has the further argument `noise` of
     `adapt`: a `NoiseLevel` in the units of `noisy`, where the user told one; a specification that
     has no level; None where nothing is known. One with the class attribute `networks`, names of
-    further checkpoints, has an argument of that name: a mapping of them to `Member`.
+    further checkpoints, has an argument of that name: a mapping of them to `Member`. One that takes
+    long says by the class attribute `quicker` which option makes it quicker.
     """
 
     def adapt(

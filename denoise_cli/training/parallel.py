@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import threading
@@ -40,6 +41,10 @@ def group(device: Device) -> Iterator[None]:
         yield
         return
     backend = "cpu:gloo,cuda:nccl" if device.torch.type == "cuda" else "gloo"
+    # What is imported later (by optimizers) takes the group as a default argument and keeps it
+    # alive: destroying it would not end its threads, and one that lets go of a tensor while the
+    # interpreter ends aborts the process (pytorch issue 190489).
+    importlib.import_module("torch.distributed.nn.functional")
     distributed.init_process_group(backend)
     try:
         yield

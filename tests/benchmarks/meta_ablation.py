@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from denoise_cli import Denoiser
-from denoise_cli.cli.pairs import real
+from denoise_cli.cli.pairs import Pair, real
 from denoise_cli.cli.score import pictures
 from denoise_cli.metrics import psnr, ssim
 
@@ -30,10 +30,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def load(noisy: Path, clean: Path, crop: int, limit: int | None) -> Pairs:
-    """Centered parts of the pictures, float on 0..1."""
+def load(pairs: list[Pair], crop: int) -> Pairs:
+    """Noisy and clean central parts of the pictures, float on 0..1."""
     loaded = []
-    for pair in real(noisy, clean, limit=limit):
+    for pair in pairs:
         image, truth = pair.load()
         first, second = pictures(image.samples, image.axes)[0], truth[0]
         y, x = (max(0, (side - crop) // 2) for side in first.shape[:2])
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=128)
     parser.add_argument("--limit", type=int)
     arguments = parser.parse_args()
-    pairs = load(arguments.noisy, arguments.clean, arguments.crop, arguments.limit)
+    pairs = load(real(arguments.noisy, arguments.clean, limit=arguments.limit), arguments.crop)
     noisy = np.array([(psnr(clean, noisy), ssim(clean, noisy)) for noisy, clean in pairs])
     print(f"{len(pairs)} pairs, noisy {noisy[:, 0].mean():.3f} dB {noisy[:, 1].mean():.4f}")
     for weights in arguments.weights:
