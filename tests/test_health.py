@@ -37,7 +37,7 @@ def pictures(spec: str, size: int = 256) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize(
     "spec",
-    ["gaussian:2", "gaussian:40", "poisson:20", "correlated:20,1", "speckle:0.05", "camera:0.003"],
+    ["gaussian:2", "gaussian:40", "poisson:20", "correlated:20,1", "speckle:0.05", "camera:0.001"],
 )
 def test_noise_alone_is_no_reason_to_complain(spec: str) -> None:
     clean, noisy = pictures(spec)
