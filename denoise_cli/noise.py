@@ -358,7 +358,11 @@ def _recolor(pictures: Tensor, matrices: Tensor) -> Tensor:
 
 
 def _demosaic(noise: Tensor) -> Tensor:
-    """What bilinear demosaicing of an RGGB mosaic makes of noise (N, 3, Y, X)."""
+    """What demosaicing of an RGGB mosaic makes of noise (N, 3, Y, X).
+
+    Green is interpolated linearly, and so are the differences of red and blue from it, as is usual:
+    the noise of green goes into all channels.
+    """
     rows, columns = noise.shape[-2:]
     y = torch.arange(rows, device=noise.device).reshape(-1, 1) % 2
     x = torch.arange(columns, device=noise.device) % 2
@@ -366,8 +370,13 @@ def _demosaic(noise: Tensor) -> Tensor:
     cross = noise.new_tensor([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 4
     plus = noise.new_tensor([[0, 1, 0], [1, 4, 1], [0, 1, 0]]) / 4
     kernel = torch.stack([cross, plus, cross]).unsqueeze(1)
-    padded = F.pad(noise * sites, (1, 1, 1, 1), mode="reflect")
-    return F.conv2d(padded, kernel, groups=3)
+
+    def interpolated(samples: Tensor) -> Tensor:
+        padded = F.pad(samples * sites, (1, 1, 1, 1), mode="reflect")
+        return F.conv2d(padded, kernel, groups=3)
+
+    green = interpolated(noise)[:, 1:2]
+    return green + interpolated(noise - green) * noise.new_tensor([1, 0, 1]).reshape(3, 1, 1)
 
 
 def _jpeg(samples: np.ndarray, quality: int) -> np.ndarray:

@@ -73,10 +73,9 @@ def test_camera_noise_takes_the_colors_of_a_sensor_and_keeps_gray() -> None:
     clean = torch.full((8, 3, 128, 128), 0.5)
     added = (sample("camera:0.005", clean) - clean).numpy()
     assert np.abs(added.mean(axis=(2, 3))).max() < 0.02
-    # The color matrix subtracts the channels from one another, and their noise with them.
-    for red, green, blue in added.reshape(8, 3, -1):
-        assert np.corrcoef(red, green)[0, 1] < -0.1
-        assert np.corrcoef(green, blue)[0, 1] < -0.1
+    # Demosaicing puts the noise of green into all channels, the color matrix takes it off again.
+    red, green, blue = added.std(axis=(0, 2, 3))
+    assert green < 0.7 * min(red, blue)
 
 
 def test_noise_reduction_of_a_camera_leaves_coarse_color() -> None:
