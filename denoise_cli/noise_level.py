@@ -20,6 +20,7 @@ WEAK_GRADIENTS = 2 * 1.5  # 2 is the mean under noise alone; its spread in a pat
 # Limits of `is_correlated` and `is_uniform`: between what photos under white noise of sigma 10
 # to 70 show (at most 0.11 and 1.34) and those under correlated (0.29) or Poisson noise (2.02).
 MOST_CORRELATED, MOST_UNEVEN, FLATTEST = 0.2, 1.5, 0.1
+STEEPEST = 2.0  # of the line: photos under white noise have at most 1.7, under photon noise 2.48
 DARKEST = 1e-6  # least variance that is told from none
 # The line of `estimate_poisson_gaussian`: the groups of patches, by the shares that are darker (few
 # are bright in a micrograph), and the share of a patch that may be at an end of the range.
@@ -142,11 +143,10 @@ def estimate_poisson_gaussian(pictures: Tensor) -> NoiseLevel | None:
     if the patches that are left are not enough for a line, or the noise does not grow with the
     light.
     """
-    points = [point for channel in pictures.transpose(0, 1) for point in _points(channel)]
+    points = _all_points(pictures)
     if len(points) < 2:
         return None
-    darkest = float(_smooth(pictures, 5).amin())
-    level = _line(*torch.tensor(points, dtype=torch.float64).T, darkest)
+    level = _line_through(points, pictures)
     return level if level.shot > 0 else None
 
 
@@ -178,19 +178,35 @@ def is_uniform(pictures: Tensor) -> bool:
     """Whether the noise of `pictures` (N, C, Y, X) is no stronger in bright than in dark places.
 
     It grows with the light, if it changes; dark places that seem noisier, as the strokes of a page,
-    are only textured.
+    are only textured. By the dark and the bright thirds, and by the line of
+    `estimate_poisson_gaussian`, which sees the few bright places of a micrograph.
     """
     ratios = []
     for channel in pictures.transpose(0, 1):
         dark, _, bright = map(_patch_variance, _thirds(_patches(channel)))
         ratios.append(max(bright, DARKEST**2) / max(dark, DARKEST**2))
-    ratio = sum(ratios) / len(ratios)
-    return ratio < MOST_UNEVEN
+    if sum(ratios) / len(ratios) >= MOST_UNEVEN:
+        return False
+    points = _all_points(pictures)
+    if len(points) < 2:
+        return True
+    fitted = _line_through(points, pictures).variance(torch.tensor(points)[:, 0])
+    return float(fitted.max() / fitted.min()) < STEEPEST
 
 
 def _smooth(pictures: Tensor, size: int) -> Tensor:
     """Means of the squares of `size` pixels around each pixel."""
     return F.avg_pool2d(pictures, size, 1, size // 2, count_include_pad=False)
+
+
+def _all_points(pictures: Tensor) -> list[tuple[float, float, int]]:
+    """Those of `_points` of all channels of `pictures` (N, C, Y, X)."""
+    return [point for channel in pictures.transpose(0, 1) for point in _points(channel)]
+
+
+def _line_through(points: list[tuple[float, float, int]], pictures: Tensor) -> NoiseLevel:
+    darkest = float(_smooth(pictures, 5).amin())
+    return _line(*torch.tensor(points, dtype=torch.float64).T, darkest)
 
 
 def _points(channel: Tensor) -> list[tuple[float, float, int]]:
