@@ -350,7 +350,8 @@ class Denoiser:
         """
         network = adaptation.predict
         if not isinstance(network, torch.nn.Module) or not hasattr(network, "config"):
-            raise UsageError(f"method {self.method!r} makes no network that can be saved")
+            mend = getattr(network, "to_save", "")
+            raise UsageError(f"method {self.method!r} makes no network that can be saved{mend}")
         history = {
             "weights": self.weights,
             "method": self.method,

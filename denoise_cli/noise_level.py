@@ -206,7 +206,8 @@ def _all_points(pictures: Tensor) -> list[tuple[float, float, int]]:
 
 def _line_through(points: list[tuple[float, float, int]], pictures: Tensor) -> NoiseLevel:
     darkest = float(_smooth(pictures, 5).amin())
-    return _line(*torch.tensor(points, dtype=torch.float64).T, darkest)
+    brightness, variance, count = torch.tensor(points, dtype=torch.float64).T
+    return _line(brightness, variance, count, darkest)
 
 
 def _points(channel: Tensor) -> list[tuple[float, float, int]]:

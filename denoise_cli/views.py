@@ -18,6 +18,7 @@ CELL, PROBES = 8, 6
 # A view is chosen for winning by as many standard errors. With 2, what was chosen at noise of the
 # training cost nothing on training photos; with 1, some cost 0.1 dB.
 SURENESS = 2.0
+SMALLEST_ERROR = 0.05  # of the noise's variance: below, estimates of errors are not told apart
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class View:
 
 class Shown(nn.Module):
     """A network that is shown another view, from pictures to denoised pictures."""
+
+    to_save = " of this picture; -O view=false makes one"
 
     def __init__(self, network: nn.Module, view: View) -> None:
         super().__init__()
@@ -113,9 +116,9 @@ def best(
         shown = errors(Shown(network, view))
         fall = sure_fall(F.avg_pool2d(plain - shown, CELL).flatten(), SURENESS)
         if fall > most:
-            before, after = float(plain.mean()), float(shown.mean())
+            floor = SMALLEST_ERROR * float((level.variance(noisy) * weight).mean())
+            ratio = max(float(shown.mean()), floor) / max(float(plain.mean()), floor)
             found, most = view, fall
-            ratio = after / before if min(before, after) > 0 else 1.0
     return found, ratio
 
 

@@ -14,7 +14,7 @@ from .. import noise_level, objectives, views
 from ..gains import fold, with_gains
 from ..masking import patch_mask
 from ..noise_level import NoiseLevel
-from ..views import Shown, View, sure_fall
+from ..views import SMALLEST_ERROR, Shown, View, sure_fall
 from .base import Adaptation, Observer, option, random_crop, require, too_small
 
 LOSSES = ("auto", "blind-spot", "sure", "resample")
@@ -37,9 +37,9 @@ class GainTuning:
     0.2 % of the parameters, start at 1 for each picture, and are too few to fit the noise. The
     losses need no clean picture: ``blind-spot`` asks only for noise that is independent from pixel
     to pixel, ``sure`` and ``resample`` for its level. ``auto`` is ``sure`` where the level is told
-    or is found to be one for dark and bright places, and ``blind-spot`` otherwise; noise that is
-    found to be correlated from pixel to pixel is not tuned to. The authors' code is not
-    public: optimizer (Adam), learning rate, steps and probe are choices of this program. Large
+    or can be estimated, one for all brightnesses or Poisson-Gaussian, and ``blind-spot`` otherwise;
+    noise that is found to be correlated from pixel to pixel is not tuned to. The authors' code is
+    not public: optimizer (Adam), learning rate, steps and probe are choices of this program. Large
     pictures are learned from random crops, and the learning rate falls to 0 over the steps, which
     averages the random crops and probes; it is less, in proportion, for networks of more than ten
     layers.
@@ -50,11 +50,11 @@ class GainTuning:
 
     Not in the paper: where the level of the noise is known, the network may be shown the picture
     in another way before anything is tuned (``view``), if an estimate of the error like SURE finds
-    that surely better. Noise that depends on the brightness is stabilized, so that it is as even
-    as that of the training, and the result brought back without bias (see `views`); strong white
-    noise is scaled down, and with it the picture, to a level of the training. The gains are tuned
-    in that view, and places where samples are clipped or fewer than a photon was counted are left
-    out of loss and choice, for SURE does not hold there.
+    that surely better. Noise that depends on the brightness is stabilized, to be as even as that of
+    the training, and the result brought back without bias; white noise beyond the training is
+    scaled down together with the picture (`denoise_cli.views`). The gains are tuned in that view.
+    Places where samples are clipped, or fewer than one photon is counted, are left out of loss and
+    choice under noise that depends on the brightness, since SURE does not hold there.
     """
 
     any_network: ClassVar[bool] = True
@@ -320,10 +320,11 @@ class _Candidates:
         return sure_fall(self.errors[0] - self.errors[index])
 
     def _decibels(self, index: int) -> float | None:
-        before, after = float(self.errors[0].mean()), float(self.errors[index].mean())
-        if self.held_out is None or self.held_out.level is None or min(before, after) <= 0:
+        if self.held_out is None or self.held_out.level is None:
             return None  # the error of a blind spot has that of the noise in it
-        return 10 * math.log10(before / after)
+        before, after = (float(self.errors[i].mean()) for i in (0, index))
+        # They are in units of the noise's variance.
+        return 10 * math.log10(max(before, SMALLEST_ERROR) / max(after, SMALLEST_ERROR))
 
 
 class _AllVisible(nn.Module):
