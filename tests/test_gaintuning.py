@@ -211,6 +211,20 @@ def test_photon_noise_is_stabilized_for_the_network() -> None:
     assert "stabilized" not in as_it_is.reason
 
 
+def test_a_network_in_another_view_is_not_saved(tmp_path: Path, capsys: Any) -> None:
+    _, noisy = micrograph(0.02, 0.0, 0.03)
+    samples = (noisy[0, 0].numpy() * 255).round().astype(np.uint8)
+    Image.fromarray(samples).save(tmp_path / "a.png")
+    command = [str(tmp_path / "a.png"), "-m", "gaintuning", "--steps", "1"]
+    command += ["--adapted-out", str(tmp_path / "a.safetensors")]
+    for more, code in (([], 2), (["-O", "view=false"], 0)):
+        with pytest.raises(SystemExit) as ended:
+            main([*command, *more, "--overwrite"])
+        assert ended.value.code == code
+        assert (tmp_path / "a.safetensors").exists() == (code == 0)
+        assert ("view=false" in capsys.readouterr().err) == (code == 2)
+
+
 def test_a_picture_without_light_is_left_to_the_network() -> None:
     _, noisy = micrograph(0.5, 0.0, 0.0)
     told = Denoiser("gaintuning", noise="poisson:2").run(noisy[0, 0].numpy())
