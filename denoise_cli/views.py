@@ -92,7 +92,26 @@ def candidates(noisy: Tensor, level: NoiseLevel) -> list[View]:
     return [View(level, low, max(high, low + 4.0))]
 
 
-@torch.no_grad()
+class Errors:
+    """Estimates the errors of networks on `noisy` (N, C, Y, X) by `objectives.risk_map`.
+
+    Called with a network, it gives the means of cells (K), weighted by `weight` (N, 1, Y, X); the
+    random numbers are the same each time.
+    """
+
+    def __init__(
+        self, noisy: Tensor, level: NoiseLevel, weight: Tensor, generator: torch.Generator
+    ) -> None:
+        self.noisy, self.level, self.weight = noisy, level, weight
+        self.seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+
+    @torch.no_grad()
+    def __call__(self, predict: nn.Module) -> Tensor:
+        same = torch.Generator(self.noisy.device).manual_seed(self.seed)
+        risk = objectives.risk_map(predict, self.noisy, self.level, same, PROBES)
+        return F.avg_pool2d(risk * self.weight, CELL).flatten()
+
+
 def best(
     network: nn.Module,
     noisy: Tensor,
@@ -105,16 +124,11 @@ def best(
     By the estimate `objectives.risk_map`, weighted by `weight` (N, 1, Y, X). None, and a ratio of
     1, if no view is better than the picture as it is by more than the estimate may err.
     """
-    seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
-
-    def errors(predict: nn.Module) -> Tensor:
-        same = torch.Generator(noisy.device).manual_seed(seed)
-        return objectives.risk_map(predict, noisy, level, same, PROBES) * weight
-
+    errors = Errors(noisy, level, weight, generator)
     plain, found, most, ratio = errors(network), None, 0.0, 1.0
     for view in candidates(noisy, level):
         shown = errors(Shown(network, view))
-        fall = sure_fall(F.avg_pool2d(plain - shown, CELL).flatten(), SURENESS)
+        fall = sure_fall(plain - shown, SURENESS)
         if fall > most:
             floor = SMALLEST_ERROR * float((level.variance(noisy) * weight).mean())
             ratio = max(float(shown.mean()), floor) / max(float(plain.mean()), floor)

@@ -138,6 +138,8 @@ class GainTuning:
                 observer.step(step, predict, None, loss=value.item(), **candidates.numbers())
             observer.progress(step, self.steps)
         kept, gain = candidates.best()
+        if kept and self.validate and not picture.is_better(tuned, network, generator):
+            kept, gain = candidates.untuned()
         if picture.view is not None and ratio != 1:
             gain = (gain or 0.0) - 10 * math.log10(ratio)
         reason = self._reason(loss, level, kept)
@@ -218,17 +220,35 @@ class _Picture:
     trust: Tensor
     level: NoiseLevel | None
     view: View | None = None
+    source: _Picture | None = None
 
     def best_shown(self, network: nn.Module, generator: torch.Generator) -> tuple[_Picture, float]:
         """The picture in the best view, and to how much of themselves errors fall by that."""
         assert self.level is not None
-        side = min(EXAMINED, *self.noisy.shape[-2:]) // CELL * CELL
-        crop = random_crop(torch.cat([self.noisy, self.trust], dim=1), side, generator)
+        crop = self.examined(generator)
         view, ratio = views.best(network, crop[:, :-1], self.level, crop[:, -1:], generator)
         if view is None:
             return self, 1.0
         noisy, level = view.forward(self.noisy), view.shown(self.level)
-        return _Picture(noisy, self.trust, level, view), ratio
+        return _Picture(noisy, self.trust, level, view, self), ratio
+
+    def is_better(self, tuned: nn.Module, network: nn.Module, generator: torch.Generator) -> bool:
+        """Whether the picture as it is, not as it is stabilized, is better by `tuned` too.
+
+        Stabilized, all places count alike, but in PSNR the errors of the bright ones count most.
+        """
+        source = self.source or self
+        if source.level is None or not source.level.shot:
+            return True
+        crop = source.examined(generator)
+        errors = views.Errors(crop[:, :-1], source.level, crop[:, -1:], generator)
+        before, after = (errors(self.predictor(one)) for one in (network, tuned))
+        return sure_fall(before - after) > 0
+
+    def examined(self, generator: torch.Generator) -> Tensor:
+        """A crop of the picture and, as the last channel, of `trust`."""
+        side = min(EXAMINED, *self.noisy.shape[-2:]) // CELL * CELL
+        return random_crop(torch.cat([self.noisy, self.trust], dim=1), side, generator)
 
     def predictor(self, network: nn.Module) -> nn.Module:
         """`network` for pictures as they are, not as they are shown."""
@@ -308,10 +328,18 @@ class _Candidates:
         if self.held_out is not None:
             kept = max(range(len(self.steps)), key=self._sure_gain)
             gain = self._decibels(kept)
-        with torch.no_grad():
-            for parameter, value in zip(self.gains, self.states[kept], strict=True):
-                parameter.copy_(value)
+        self._set(kept)
         return self.steps[kept], gain
+
+    def untuned(self) -> tuple[int, float]:
+        """Set the gains to 1; the step and what it wins."""
+        self._set(0)
+        return 0, 0.0
+
+    @torch.no_grad()
+    def _set(self, index: int) -> None:
+        for parameter, value in zip(self.gains, self.states[index], strict=True):
+            parameter.copy_(value)
 
     def _sure_gain(self, index: int) -> float:
         """By how much the error falls at least, one standard error below the mean of the cells."""
