@@ -369,10 +369,9 @@ class Denoiser:
         """
         network = adaptation.predict
         if not isinstance(network, torch.nn.Module) or not hasattr(network, "config"):
-            raise UsageError(
-                f"method {self.method!r} makes no network that can be saved; use ttt-mim, "
-                "gaintuning or meta-transfer"
-            )
+            others = "; use ttt-mim, gaintuning or meta-transfer"
+            mend = getattr(network, "to_save", others)
+            raise UsageError(f"method {self.method!r} makes no network that can be saved{mend}")
         history = {
             "weights": self.weights,
             "method": self.method,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -19,14 +20,21 @@ WEAK_GRADIENTS = 2 * 1.5  # 2 is the mean under noise alone; its spread in a pat
 # Limits of `is_correlated` and `is_uniform`: between what photos under white noise of sigma 10
 # to 70 show (at most 0.11 and 1.34) and those under correlated (0.29) or Poisson noise (2.02).
 MOST_CORRELATED, MOST_UNEVEN, FLATTEST = 0.2, 1.5, 0.1
+STEEPEST = 2.0  # of the line: photos under white noise have at most 1.7, under photon noise 2.48
 DARKEST = 1e-6  # least variance that is told from none
+# The line of `estimate_poisson_gaussian`: the groups of patches, by the shares that are darker (few
+# are bright in a micrograph), and the share of a patch that may be at an end of the range.
+GROUPS, MOST_CLIPPED = (0.0, 0.25, 0.5, 0.75, 0.9, 0.97, 1.0), 0.1
+FEWEST_OF_A_GROUP = 200
+FEWEST_COUNTS = 1.0  # below, the Anscombe transform does not bring the noise to variance 1
 
 
 @dataclass(frozen=True)
 class NoiseLevel:
     """Noise of variance ``shot * x + read`` at the brightness x; shot 0 is white Gaussian noise.
 
-    Foi et al., "Practical Poissonian-Gaussian noise modeling and fitting", TIP 2008, eq. 1.
+    Foi et al., "Practical Poissonian-Gaussian noise modeling and fitting", TIP 2008, eq. 1. As
+    there, `read` is below 0 where black is not recorded as 0.
     """
 
     shot: float = 0.0
@@ -35,7 +43,11 @@ class NoiseLevel:
     @property
     def sigma(self) -> float:
         """Standard deviation in the middle of the range 0..1."""
-        return float((0.5 * self.shot + self.read) ** 0.5)
+        return max(0.5 * self.shot + self.read, 0.0) ** 0.5
+
+    def variance(self, pictures: Tensor) -> Tensor:
+        """The variance of the noise at each pixel, taken to be as bright as it is recorded."""
+        return (self.shot * pictures + self.read).clamp(min=DARKEST)
 
     def standardized(self, mean: Sequence[float], std: Sequence[float]) -> NoiseLevel:
         """The same noise for pictures ``(x - mean) / std``; of several channels the average."""
@@ -62,6 +74,22 @@ class NoiseLevel:
         if self.shot == 0:
             return stable * max(self.read, DARKEST) ** 0.5
         return ((stable.clamp(min=0) * self.shot / 2) ** 2 - self._offset()) / self.shot
+
+    def unstabilize_mean(self, stable: Tensor) -> Tensor:
+        """The brightness whose noisy, stabilized pictures have `stable` as their mean.
+
+        A denoised `stable` is such a mean, and the algebraic inverse of it is too dark. The closed
+        form of the exact unbiased inverse: Makitalo and Foi, "Optimal inversion of the generalized
+        Anscombe transformation for Poisson-Gaussian noise", TIP 2013, eq. 10; after it, nothing is
+        darker than black.
+        """
+        if self.shot == 0:
+            return self.unstabilize(stable)
+        stable = stable.clamp(min=2 * 0.375**0.5)  # that of no light at all
+        root = 1.5**0.5
+        counts = stable.square() / 4 + root / 4 / stable - 11 / 8 / stable.square()
+        counts = counts + 5 / 8 * root / stable**3 - 1 / 8
+        return self.shot * counts - self.read / self.shot
 
     def _offset(self) -> float:
         return 0.375 * self.shot**2 + self.read
@@ -106,6 +134,35 @@ def estimate(pictures: Tensor) -> NoiseLevel:
     return NoiseLevel(read=sum(variances) / len(variances))
 
 
+def estimate_poisson_gaussian(pictures: Tensor) -> NoiseLevel | None:
+    """The level of noise that grows with the light in `pictures` (N, C, Y, X) of any scale.
+
+    The line through the variances of patches of like brightness, each found as in `estimate`
+    (after Foi et al., 2008, section III, who take flat parts of the picture for that). Patches
+    that are clipped are left out, and the variance is 0 nowhere but below the darkest place. None
+    if the patches that are left are not enough for a line, or the noise does not grow with the
+    light.
+    """
+    points = _all_points(pictures)
+    if len(points) < 2:
+        return None
+    level = _line_through(points, pictures)
+    return level if level.shot > 0 else None
+
+
+def trusted(pictures: Tensor, level: NoiseLevel, size: int = 5) -> Tensor:
+    """Where in `pictures` (N, C, Y, X) the noise is as `level` says: 1, elsewhere 0; (N, 1, Y, X).
+
+    It is not where samples are clipped, and not where the mean count of photons, of the squares of
+    `size` pixels around, is below 1.
+    """
+    ends = (pictures <= pictures.amin()) | (pictures >= pictures.amax())
+    clipped = _smooth(ends.to(pictures.dtype), size) > MOST_CLIPPED
+    counts = (level.shot * _smooth(pictures, size) + level.read) / max(level.shot, DARKEST) ** 2
+    bad = clipped | (counts < FEWEST_COUNTS) if level.shot else clipped
+    return 1 - bad.any(dim=1, keepdim=True).to(pictures.dtype)
+
+
 def is_correlated(pictures: Tensor) -> bool:
     """Whether the noise of `pictures` (N, C, Y, X) is correlated from pixel to pixel.
 
@@ -121,14 +178,76 @@ def is_uniform(pictures: Tensor) -> bool:
     """Whether the noise of `pictures` (N, C, Y, X) is no stronger in bright than in dark places.
 
     It grows with the light, if it changes; dark places that seem noisier, as the strokes of a page,
-    are only textured.
+    are only textured. By the dark and the bright thirds, and by the line of
+    `estimate_poisson_gaussian`, which sees the few bright places of a micrograph.
     """
     ratios = []
     for channel in pictures.transpose(0, 1):
         dark, _, bright = map(_patch_variance, _thirds(_patches(channel)))
         ratios.append(max(bright, DARKEST**2) / max(dark, DARKEST**2))
-    ratio = sum(ratios) / len(ratios)
-    return ratio < MOST_UNEVEN
+    if sum(ratios) / len(ratios) >= MOST_UNEVEN:
+        return False
+    points = _all_points(pictures)
+    if len(points) < 2:
+        return True
+    fitted = _line_through(points, pictures).variance(torch.tensor(points)[:, 0])
+    return float(fitted.max() / fitted.min()) < STEEPEST
+
+
+def _smooth(pictures: Tensor, size: int) -> Tensor:
+    """Means of the squares of `size` pixels around each pixel."""
+    return F.avg_pool2d(pictures, size, 1, size // 2, count_include_pad=False)
+
+
+def _all_points(pictures: Tensor) -> list[tuple[float, float, int]]:
+    """Those of `_points` of all channels of `pictures` (N, C, Y, X)."""
+    return [point for channel in pictures.transpose(0, 1) for point in _points(channel)]
+
+
+def _line_through(points: list[tuple[float, float, int]], pictures: Tensor) -> NoiseLevel:
+    darkest = float(_smooth(pictures, 5).amin())
+    brightness, variance, count = torch.tensor(points, dtype=torch.float64).T
+    return _line(brightness, variance, count, darkest)
+
+
+def _points(channel: Tensor) -> list[tuple[float, float, int]]:
+    """Brightness, noise variance and number of patches of `channel` (N, Y, X), from dark to bright.
+
+    One for each of the groups that `GROUPS` delimits.
+    """
+    patches = _patches(channel)
+    ends = (patches <= channel.min()) | (patches >= channel.max())
+    patches = patches[:, ends.float().mean(dim=0) <= MOST_CLIPPED]
+    order = patches.mean(dim=0).argsort()
+    points = []
+    for first, last in pairwise(int(share * len(order)) for share in GROUPS):
+        if last - first >= FEWEST_OF_A_GROUP:
+            group = patches[:, order[first:last]]
+            points.append((float(group.mean()), _patch_variance(group), last - first))
+    return points
+
+
+def _line(brightness: Tensor, variance: Tensor, count: Tensor, darkest: float) -> NoiseLevel:
+    """The line through variances, whose errors are in proportion to themselves.
+
+    It never falls, and is not below 0 at the brightness `darkest`.
+    """
+    fitted = variance
+    shot = read = 0.0
+    for _ in range(1 + REFINEMENTS):  # the weights by the line, once there is one
+        weight = count.sqrt() / fitted.clamp(min=DARKEST**2).square()
+        weight = weight / weight.sum()
+        x, v = (weight * brightness).sum(), (weight * variance).sum()
+        spread = (weight * (brightness - x).square()).sum()
+        slope = (weight * (brightness - x) * (variance - v)).sum() / spread.clamp(min=1e-12)
+        shot = max(float(slope), 0.0)
+        read = float(v) - shot * float(x)
+        if shot * darkest + read < 0:
+            above = brightness - darkest
+            shot = float((weight * above * variance).sum() / (weight * above.square()).sum())
+            read = -shot * darkest
+        fitted = (shot * brightness + read).clamp(min=1e-3 * variance)
+    return NoiseLevel(shot, read)
 
 
 def _variance(channel: Tensor) -> float:

@@ -30,7 +30,9 @@ ALLOWED = {
     "health": {"defects"},
     "streaming": {"image", "normalize", "methods"},
     "training": LEAVES - {"tile"} | {"checkpoints", "io", "measured", "noise", "objectives"},
-    "methods": {"gains", "objectives", "masking", "noise", "noise_level", "validation", "values"},
+    "methods": {"gains", "objectives", "masking", "noise", "noise_level", "validation", "values"}
+    | {"views"},
+    "views": {"noise_level", "objectives"},
     "checkpoints": {"foreign", "networks", "normalize", "store"},
     "foreign": {"networks", "published", "store"},
     "published": {"networks", "store"},

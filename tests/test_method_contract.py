@@ -50,6 +50,7 @@ WITH: dict[tuple[str, str], dict[str, Any]] = {
 # Why an option, or the seed, changes nothing.
 EXEMPT: dict[tuple[str, str], str] = {
     ("none", "seed"): "nothing is random",
+    ("gaintuning", "view"): "noise of the training is shown to the network as it is",
     ("auto", "seed"): "it is random what is learned from, and white noise needs no learning",
 }
 LEAST_GAIN_DB = 2.0

@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import noise_level, objectives
+from .. import noise_level, objectives, views
 from ..gains import fold, with_gains
 from ..masking import patch_mask
 from ..noise_level import NoiseLevel
+from ..views import SMALLEST_ERROR, Shown, View, sure_fall
 from .base import Adaptation, Observer, option, random_crop, require, too_small
 
 LOSSES = ("auto", "blind-spot", "sure", "resample")
@@ -25,6 +26,7 @@ LAYERS = 10  # of the networks that the learning rate is meant for
 CELL, HELD_OUT, EXAMINED = 8, 0.2, 512
 # How many probes or masks each look takes, and the share of the pixels a mask hides.
 PROBES, MASKS, PROBED_SHARE = 6, 2, 0.2
+LEAST_TRUSTED = 0.25  # share of the picture whose noise must be as its level says
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,9 @@ class GainTuning:
     0.2 % of the parameters, start at 1 for each picture, and are too few to fit the noise. The
     losses need no clean picture: ``blind-spot`` asks only for noise that is independent from pixel
     to pixel, ``sure`` and ``resample`` for its level. ``auto`` is ``sure`` where the level is told
-    or is found to be one for dark and bright places, and ``blind-spot`` otherwise; noise that is
-    found to be correlated from pixel to pixel is not tuned to. The authors' code is not
-    public: optimizer (Adam), learning rate, steps and probe are choices of this program. Large
+    or can be estimated, one for all brightnesses or Poisson-Gaussian, and ``blind-spot`` otherwise;
+    noise that is found to be correlated from pixel to pixel is not tuned to. The authors' code is
+    not public: optimizer (Adam), learning rate, steps and probe are choices of this program. Large
     pictures are learned from random crops, and the learning rate falls to 0 over the steps, which
     averages the random crops and probes; it is less, in proportion, for networks of more than ten
     layers.
@@ -45,6 +47,14 @@ class GainTuning:
     Few as they are, on a small and very noisy picture the gains do fit the noise. So a fifth of the
     picture, in cells, is held out of the loss: the gains are kept of the step that it finds best
     there, and none if it is not better than the untuned network by more than chance.
+
+    Not in the paper: where the level of the noise is known, the network may be shown the picture
+    in another way before anything is tuned (``view``), if an estimate of the error like SURE finds
+    that surely better. Noise that depends on the brightness is stabilized, to be as even as that of
+    the training, and the result brought back without bias; white noise beyond the training is
+    scaled down together with the picture (`denoise_cli.views`). The gains are tuned in that view.
+    Places where samples are clipped, or fewer than one photon is counted, are left out of loss and
+    choice under noise that depends on the brightness, since SURE does not hold there.
     """
 
     any_network: ClassVar[bool] = True
@@ -55,6 +65,7 @@ class GainTuning:
     lr: float = option(1e-2, "Adam learning rate of the first step, for up to 10 layers")
     crop: int = option(256, "side of the random crop a step learns from, in pixels")
     validate: bool = option(True, "keep the step that is best on the cells held out, or none")
+    view: bool = option(True, "stabilize or scale the noise, where that is estimated to be better")
 
     def __post_init__(self) -> None:
         require(self.loss in LOSSES, f"loss must be one of {', '.join(LOSSES)}, not {self.loss!r}")
@@ -83,14 +94,37 @@ class GainTuning:
         if self.loss == "auto" and noise is None and noise_level.is_correlated(noisy):
             return _correlated(network, observer)
         loss, level = self._chosen(noisy, noise)
+        trust = torch.ones_like(noisy[:, :1])
+        if level is not None and level.shot:
+            trust = noise_level.trusted(noisy, level)
+            if float(trust.mean()) < LEAST_TRUSTED:
+                return _untrusted(network, observer)
+        picture = _Picture(noisy, trust, level)
+        shown, ratio = picture, 1.0
+        if self.view and level is not None:
+            shown, ratio = picture.best_shown(network, generator)
+        return self._tuned(network, shown, loss, size, ratio, generator, observer)
+
+    def _tuned(
+        self,
+        network: nn.Module,
+        picture: _Picture,
+        loss: str,
+        size: int,
+        ratio: float,
+        generator: torch.Generator,
+        observer: Observer,
+    ) -> Adaptation:
+        """Tune to `picture` as it is shown, which has brought errors to `ratio` already."""
         tuned, gains = with_gains(network)
         # Gains multiply from layer to layer: many move the output as much as few larger ones.
         lr = self.lr * min(1.0, LAYERS / len(gains))
         optimizer = torch.optim.Adam(gains, lr=lr)
-        held_out = _HeldOut(noisy, loss, level, generator, share=HELD_OUT * self.validate)
+        held_out = _HeldOut(picture, loss, generator, share=HELD_OUT * self.validate)
         candidates = _Candidates(held_out if self.validate else None, gains)
+        predict, level = picture.predictor(tuned), held_out.level
         candidates.add(0, tuned)
-        observer.step(0, tuned, None, **candidates.numbers())
+        observer.step(0, predict, None, **candidates.numbers())
         for step in range(1, self.steps + 1):
             for group in optimizer.param_groups:
                 group["lr"] = lr * (1 - (step - 1) / self.steps)
@@ -101,11 +135,17 @@ class GainTuning:
             optimizer.step()
             if step % LOOK_EVERY == 0 or step == self.steps:
                 candidates.add(step, tuned)
-                observer.step(step, tuned, None, loss=value.item(), **candidates.numbers())
+                observer.step(step, predict, None, loss=value.item(), **candidates.numbers())
             observer.progress(step, self.steps)
         kept, gain = candidates.best()
+        if kept and self.validate and not picture.is_better(tuned, network, generator):
+            kept, gain = candidates.untuned()
+        if picture.view is not None and ratio != 1:
+            gain = (gain or 0.0) - 10 * math.log10(ratio)
         reason = self._reason(loss, level, kept)
-        return Adaptation(fold(tuned), self.steps, kept, gain, reason)
+        if picture.view is not None:
+            reason += f"; the picture was {picture.view} for the network"
+        return Adaptation(picture.predictor(fold(tuned)), self.steps, kept, gain, reason)
 
     def _chosen(
         self, noisy: Tensor, noise: NoiseLevel | str | None
@@ -114,8 +154,7 @@ class GainTuning:
         told_other = isinstance(noise, str)
         loss = self.loss
         if loss == "auto":
-            other = told_other or (noise is None and not noise_level.is_uniform(noisy))
-            loss = "blind-spot" if other else "sure"
+            loss = "blind-spot" if told_other else "sure"
         if loss == "blind-spot":
             return loss, None
         require(
@@ -123,7 +162,14 @@ class GainTuning:
             f"the loss {loss!r} cannot be computed for noise {noise!r}, only for gaussian, poisson "
             "and poisson-gaussian; use -O loss=blind-spot",
         )
-        return loss, noise if isinstance(noise, NoiseLevel) else noise_level.estimate(noisy)
+        if isinstance(noise, NoiseLevel):
+            return loss, noise
+        if noise_level.is_uniform(noisy):
+            return loss, noise_level.estimate(noisy)
+        level = noise_level.estimate_poisson_gaussian(noisy)
+        if level is None and self.loss == "auto":
+            return "blind-spot", None
+        return loss, level or noise_level.estimate(noisy)
 
     def _reason(self, loss: str, level: NoiseLevel | None, kept: int) -> str:
         how = f"the {loss} loss" + (
@@ -145,6 +191,70 @@ def _correlated(network: nn.Module, observer: Observer) -> Adaptation:
     )
 
 
+def _untrusted(network: nn.Module, observer: Observer) -> Adaptation:
+    observer.step(0, network, None)
+    return Adaptation(
+        network,
+        warning="most of the picture is clipped or has less than one photon a pixel, which "
+        "gaintuning cannot learn from; the pretrained network alone was used "
+        "(-O loss=blind-spot tunes all the same)",
+    )
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A noisy picture as a network is shown it.
+
+    Attributes
+    ----------
+    noisy : Tensor (N, C, Y, X)
+    trust : Tensor (N, 1, Y, X)
+        0 where the noise is not as `level` says.
+    level : NoiseLevel or None
+        That of the noise, as it is shown.
+    view : View or None
+        Between the picture as it is and as it is shown.
+    """
+
+    noisy: Tensor
+    trust: Tensor
+    level: NoiseLevel | None
+    view: View | None = None
+    source: _Picture | None = None
+
+    def best_shown(self, network: nn.Module, generator: torch.Generator) -> tuple[_Picture, float]:
+        """The picture in the best view, and to how much of themselves errors fall by that."""
+        assert self.level is not None
+        crop = self.examined(generator)
+        view, ratio = views.best(network, crop[:, :-1], self.level, crop[:, -1:], generator)
+        if view is None:
+            return self, 1.0
+        noisy, level = view.forward(self.noisy), view.shown(self.level)
+        return _Picture(noisy, self.trust, level, view, self), ratio
+
+    def is_better(self, tuned: nn.Module, network: nn.Module, generator: torch.Generator) -> bool:
+        """Whether the picture as it is, not as it is stabilized, is better by `tuned` too.
+
+        Stabilized, all places count alike, but in PSNR the errors of the bright ones count most.
+        """
+        source = self.source or self
+        if source.level is None or not source.level.shot:
+            return True
+        crop = source.examined(generator)
+        errors = views.Errors(crop[:, :-1], source.level, crop[:, -1:], generator)
+        before, after = (errors(self.predictor(one)) for one in (network, tuned))
+        return sure_fall(before - after) > 0
+
+    def examined(self, generator: torch.Generator) -> Tensor:
+        """A crop of the picture and, as the last channel, of `trust`."""
+        side = min(EXAMINED, *self.noisy.shape[-2:]) // CELL * CELL
+        return random_crop(torch.cat([self.noisy, self.trust], dim=1), side, generator)
+
+    def predictor(self, network: nn.Module) -> nn.Module:
+        """`network` for pictures as they are, not as they are shown."""
+        return network if self.view is None else Shown(network, self.view)
+
+
 class _HeldOut:
     """Cells of the picture that no step learns from, and the errors of a network there.
 
@@ -155,22 +265,17 @@ class _HeldOut:
     """
 
     def __init__(
-        self,
-        noisy: Tensor,
-        loss: str,
-        level: NoiseLevel | None,
-        generator: torch.Generator,
-        *,
-        share: float,
+        self, picture: _Picture, loss: str, generator: torch.Generator, *, share: float
     ) -> None:
+        noisy, trust = picture.noisy, picture.trust
         size = (noisy.shape[-2], noisy.shape[-1])
-        learned = patch_mask(len(noisy), size, share, CELL, generator)
-        self.pictures = torch.cat([noisy, learned.to(noisy.dtype)], dim=1)
-        self.level = None if loss == "blind-spot" else level
+        learned = patch_mask(len(noisy), size, share, CELL, generator).to(noisy.dtype)
+        self.pictures = torch.cat([noisy, learned * trust], dim=1)
+        self.level = None if loss == "blind-spot" else picture.level
         if share:
             side = min(EXAMINED, *noisy.shape[-2:]) // CELL * CELL
-            crop = random_crop(self.pictures, side, generator)
-            self.examined, self.held = crop[:, :-1], 1 - crop[:, -1:]
+            crop = random_crop(torch.cat([noisy, (1 - learned) * trust], dim=1), side, generator)
+            self.examined, self.held = crop[:, :-1], crop[:, -1:]
         self.seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
 
     @torch.no_grad()
@@ -223,25 +328,31 @@ class _Candidates:
         if self.held_out is not None:
             kept = max(range(len(self.steps)), key=self._sure_gain)
             gain = self._decibels(kept)
-        with torch.no_grad():
-            for parameter, value in zip(self.gains, self.states[kept], strict=True):
-                parameter.copy_(value)
+        self._set(kept)
         return self.steps[kept], gain
+
+    def untuned(self) -> tuple[int, float]:
+        """Set the gains to 1; the step and what it wins."""
+        self._set(0)
+        return 0, 0.0
+
+    @torch.no_grad()
+    def _set(self, index: int) -> None:
+        for parameter, value in zip(self.gains, self.states[index], strict=True):
+            parameter.copy_(value)
 
     def _sure_gain(self, index: int) -> float:
         """By how much the error falls at least, one standard error below the mean of the cells."""
         if index == 0:
             return 0.0
-        falls = self.errors[0] - self.errors[index]
-        if len(falls) < 2 or not bool(falls.isfinite().all()):
-            return -math.inf
-        return float(falls.mean() - falls.std() / len(falls) ** 0.5)
+        return sure_fall(self.errors[0] - self.errors[index])
 
     def _decibels(self, index: int) -> float | None:
-        before, after = float(self.errors[0].mean()), float(self.errors[index].mean())
-        if self.held_out is None or self.held_out.level is None or min(before, after) <= 0:
+        if self.held_out is None or self.held_out.level is None:
             return None  # the error of a blind spot has that of the noise in it
-        return 10 * math.log10(before / after)
+        before, after = (float(self.errors[i].mean()) for i in (0, index))
+        # They are in units of the noise's variance.
+        return 10 * math.log10(max(before, SMALLEST_ERROR) / max(after, SMALLEST_ERROR))
 
 
 class _AllVisible(nn.Module):
