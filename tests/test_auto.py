@@ -71,6 +71,7 @@ def test_the_budget_decides_what_is_tried() -> None:
     )
     assert fast.steps == 0
     assert balanced.steps > 0
+    assert Denoiser("auto", steps=0).run(noisy).steps == 0
     assert not np.array_equal(best.samples, balanced.samples)
     turned = np.ascontiguousarray(np.rot90(noisy))
     again = Denoiser("auto", options={"budget": "best"})(turned)

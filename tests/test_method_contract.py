@@ -37,6 +37,7 @@ OTHER: dict[tuple[str, str], Any] = {
     ("gaintuning", "crop"): 32,
     ("auto", "budget"): "best",
     ("mpi", "crop"): 64,
+    ("mpi", "lr"): 1e-3,
     ("mpi", "beta"): 0.5,
     ("mpi", "mask_ratio"): 0.5,
 }
@@ -51,6 +52,7 @@ WITH: dict[tuple[str, str], dict[str, Any]] = {
 EXEMPT: dict[tuple[str, str], str] = {
     ("none", "seed"): "nothing is random",
     ("gaintuning", "view"): "noise of the training is shown to the network as it is",
+    ("auto", "steps"): "white noise needs none; see test_auto",
     ("auto", "seed"): "it is random what is learned from, and white noise needs no learning",
 }
 LEAST_GAIN_DB = 2.0

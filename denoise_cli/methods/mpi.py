@@ -22,6 +22,7 @@ HELD_OUT = 0.05  # of the pixels; fewer cannot tell the steps of a small picture
 LOOK_EVERY = 20
 PATIENCE = 4  # looks without a better one
 EXAMINED = 10  # networks that are asked for those
+LR = 1e-3  # of the paper, for its network
 WARM_UP = 20  # steps: Adam's first ones are of full length whatever the gradient
 
 
@@ -56,7 +57,7 @@ class MPI:
     steps: int = option(0, "gradient steps at most; 0: the preset's")
     beta: float = option(0.0, "weight of the past in the average; 0: the preset's")
     mask_ratio: float = option(0.0, "fraction hidden; 0: what the weights were trained with")
-    lr: float = option(1e-3, "Adam learning rate")
+    lr: float = option(0.0, "Adam learning rate; 0: what suits the network")
     crop: int = option(512, "side of the random crop a step learns from, in pixels")
     passes: int = option(40, "masks that the result is averaged over")
     downsample: int = option(1, "2: denoise every second pixel apart, for correlated noise")
@@ -68,7 +69,7 @@ class MPI:
         require(self.steps >= 0, f"steps must be 0 or more, not {self.steps}")
         require(0 <= self.beta < 1, f"beta must be 0 or more and below 1, not {self.beta}")
         require(0 <= self.mask_ratio < 1, f"mask_ratio must be below 1, not {self.mask_ratio}")
-        require(self.lr > 0, f"lr must be above 0, not {self.lr}")
+        require(self.lr >= 0, f"lr must be 0 or more, not {self.lr}")
         require(self.crop >= 64, f"crop must be 64 or more, not {self.crop}")
         require(self.passes >= 1, f"passes must be 1 or more, not {self.passes}")
         require(self.downsample in (1, 2), f"downsample must be 1 or 2, not {self.downsample}")
@@ -124,7 +125,8 @@ class _Fill:
         self.filler, self.generator = filler, generator
         self.network = copy.deepcopy(filler.network)  # in evaluation mode
         self.past: deque[State] = deque(maxlen=method.passes)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=method.lr)
+        lr = method.lr or getattr(filler.network, "fill_lr", LR)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=lr)
         self.warm_up = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda taken: min(1.0, (taken + 1) / WARM_UP)
         )
