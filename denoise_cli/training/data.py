@@ -61,9 +61,8 @@ class Patches:
     """Batches of random patches; the batch of a step depends on the seed and the step alone.
 
     That is what makes a resumed run the same as an uninterrupted one. A share `gray` of the patches
-    loses its color, a share `halve` is halved in size, a share `dim` is dimmed as night does it,
-    and three times as many of the gray ones, as microscopes do. Processes of different `rank` draw
-    different patches.
+    loses its color, and a share `dim` of these is dimmed, as the pictures of microscopes are; a
+    share `halve` is halved in size. Processes of different `rank` draw different patches.
     """
 
     def __init__(
@@ -109,11 +108,12 @@ class Patches:
         if factor == 2:
             halves = patch.reshape(size, 2, size, 2, 3).mean(axis=(1, 3))
             patch = np.rint(halves).astype(np.uint8)
-        is_gray = rng.random() < self.gray
-        if is_gray:
+        if rng.random() < self.gray:
             patch = gray(patch)
-        if rng.random() < self.dim * (3 if is_gray else 1):
-            patch = _dimmed(patch, rng)
+            # Not in color: noise that black clips is brighter than what it hides, and a network
+            # that learns this makes night photos darker than their mean over many shots is.
+            if rng.random() < self.dim:
+                patch = _dimmed(patch, rng)
         if rng.random() < 0.5:
             patch = patch[:, ::-1]
         return np.rot90(patch, int(rng.integers(4)))
