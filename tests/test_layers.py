@@ -31,7 +31,7 @@ ALLOWED = {
     "streaming": {"image", "normalize", "methods"},
     "training": LEAVES - {"tile"} | {"checkpoints", "io", "measured", "noise", "objectives"},
     "methods": {"gains", "objectives", "masking", "noise", "noise_level", "validation", "values"}
-    | {"views"},
+    | {"defects", "views"},
     "views": {"noise_level", "objectives"},
     "checkpoints": {"foreign", "networks", "normalize", "store"},
     "foreign": {"networks", "published", "store"},

@@ -11,35 +11,42 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..defects import impulses
 from ..validation import noise_left
 from .base import Adaptation, Candidate, Member, Observer, Predictor, option, random_crop, require
 from .ttt_mim import SMALLEST_SIDE, TTTMIM
 
 BUDGETS = ("fast", "balanced", "best")
-LARGE, SECOND = "ttt-mim-large", "ttt-mim-gaussian"
+DEFAULT, LARGE, CAMERA, SECOND = "ttt-mim", "ttt-mim-large", "meta-transfer", "ttt-mim-gaussian"
 LOOKED_AT = 256
-# Chosen on held-out training photos under fourteen kinds of noise: from so much more (or less)
-# noise left by the first network than by the second on, the mean of both was better than the
-# first. Adapted, the second smooths more: that it leaves less must be plain to see.
+# All limits were chosen on held-out training photos under known noise. What leaves more than twice
+# the variance that the best leaves is left out of the mean; what is removed of white noise has a
+# correlation from pixel to pixel of -0.05 to 0, of white noise under JPEG up to 0.18, of a camera's
+# 0.3 and more; few photons make 0.6 % of the samples
+# stand out, and impulses that matter are more.
+MORE_LEFT, CORRELATED, IMPULSES = 2.0, 0.2, 0.007
+# From so much more (or less) noise left by the first networks than by the second on, the mean of
+# all was better. Adapted, the second smooths more: that it leaves less must be plain to see.
 LEFT_BY_ADAPTED, LEFT_BY_PLAIN = 2.0, 0.5
 
 
 @dataclass(frozen=True)
 class Auto:
-    """Average the default networks with one adapted to the picture, where that leaves less noise.
+    """Average the networks that leave least of the noise, one of them adapted to the picture.
 
-    The default network (`ttt-mim`) and a larger one (`ttt-mim-large`) know most kinds of noise, and
-    where they do, no adaptation is better. What they do not know they leave in the picture. A
-    further one, `ttt-mim-gaussian`, knows white noise only: it is adapted by TTT-MIM, with the
-    estimate of the error that can refuse it (see `TTTMIM`). The noise that is left is then looked
-    for in the flattest places of the results. If the first two leave at least twice the variance
-    that the adapted one leaves, or that one was good enough as it was and leaves at most twice
-    theirs, the result is the mean of all three; otherwise it is the mean of the first two. The mean
-    of estimates of about the same error is better than each, and at worst it loses a part of what
-    the worst would.
+    The network `ttt-mim` and a larger one (`ttt-mim-large`) know most kinds of noise, and where
+    they do, no adaptation is better. What they do not know they leave in the picture: the one that
+    leaves more than twice the variance of the other in the flattest places is not used. In color
+    pictures whose noise is correlated from pixel to pixel, as that of cameras is, `meta-transfer`,
+    which was trained for it, takes part likewise; impulses only the larger network knows. A further
+    one, `ttt-mim-gaussian`, knows white noise only: it is adapted by TTT-MIM, with the estimate of
+    the error that can refuse it (see `TTTMIM`). If the mean of the others leaves at least twice the
+    variance that it leaves when adapted, or if it was good enough as it was and leaves at most
+    twice theirs, it is averaged in. The mean of estimates of about the same error is better than
+    each, and at worst it loses a part of what the worst would.
     """
 
-    networks: ClassVar[tuple[str, ...]] = (LARGE, SECOND)
+    networks: ClassVar[tuple[str, ...]] = (LARGE, CAMERA, SECOND)
 
     budget: str = option(
         "balanced",
@@ -64,33 +71,51 @@ class Auto:
     ) -> Adaptation:
         """Choose for `noisy` (N, C, Y, X), normalized as for `network`."""
         observer.step(0, network, None)
-        first: dict[str, Predictor] = {"ttt-mim": network}
-        second = networks[SECOND]
+        first: dict[str, Predictor] = {DEFAULT: network}
         if self.budget != "fast":
             first[LARGE] = networks[LARGE]
-        alone = partial(_mean, tuple(first.values()))
         if min(noisy.shape[-2:]) < SMALLEST_SIDE:
             reason = f"{' and '.join(first)}: the picture is too small to tell more"
-            return Adaptation(self._finish(alone), reason=reason)
+            return Adaptation(self._finish(partial(_mean, tuple(first.values()))), reason=reason)
+        look = _Look(noisy, generator)
+        kept = self._best(first, networks, look)
+        second = networks[SECOND]
         made = Adaptation(second)
         if self.budget != "fast":
             made = _adapted(second, TTTMIM(steps=self.steps), noisy, generator, observer)
         limit, state = (LEFT_BY_ADAPTED, "adapted") if made.kept_step else (LEFT_BY_PLAIN, "as is")
         every = {**first, f"{SECOND}, {state}": made.predict}
-        noise, by_first, *left = _left(tuple(every.values()), len(first), noisy, generator)
-        together = by_first > limit * left[-1]
-        used = every if together else first
+        last = list(every)[-1]
+        look(last, made.predict)
+        together = look.left(kept) > limit * look.left([last]) and kept != [LARGE]
+        used = [*kept, last] if together else kept
         candidates = tuple(
-            Candidate(name, (name in used) / len(used), math.sqrt(variance / max(noise, 1e-12)))
-            for name, variance in zip(every, left, strict=True)
+            Candidate(name, (name in used) / len(used), look.share_left(name)) for name in every
         )
         return Adaptation(
-            self._finish(partial(_mean, tuple(used.values()))),
+            self._finish(partial(_mean, tuple(every[name] for name in used))),
             steps=made.steps,
             kept_step=made.kept_step if together else 0,
             reason=_reason(candidates),
             candidates=candidates,
         )
+
+    def _best(
+        self, first: dict[str, Predictor], networks: Mapping[str, Member], look: _Look
+    ) -> list[str]:
+        """The names of those that leave least, after one for cameras has joined `first`."""
+        for name, predict in first.items():
+            look(name, predict)
+        if self.budget == "fast":
+            return list(first)
+        if look.correlation(list(first)) > CORRELATED:
+            if look.has_color:
+                first[CAMERA] = networks[CAMERA]
+                look(CAMERA, networks[CAMERA])
+        elif look.impulses() > IMPULSES:
+            return [LARGE]
+        least = min(look.left([name]) for name in first)
+        return [name for name in first if look.left([name]) <= MORE_LEFT * least]
 
     def _finish(self, predict: Predictor) -> Predictor:
         return partial(_turned, predict) if self.budget == "best" else predict
@@ -125,19 +150,41 @@ class _Restored(Observer):
             self._observer.step(step, replace(self._member, network=predict), seen, **numbers)
 
 
-@torch.no_grad()
-def _left(
-    predictors: tuple[Predictor, ...], first: int, noisy: Tensor, generator: torch.Generator
-) -> list[float]:
-    """The variance that the flattest places of a part hold.
+class _Look:
+    """A part of the picture, and what networks make of it."""
 
-    Of the noisy picture, of the mean of the `first` results, and of each result.
-    """
-    size = min(LOOKED_AT, *noisy.shape[-2:]) // SMALLEST_SIDE * SMALLEST_SIDE
-    part = random_crop(noisy, size, generator)
-    results = [predict(part).float() for predict in predictors]
-    mean = sum(results[1:first], results[0]) / first
-    return [noise_left(part, picture) for picture in (part, mean, *results)]
+    def __init__(self, noisy: Tensor, generator: torch.Generator) -> None:
+        size = min(LOOKED_AT, *noisy.shape[-2:]) // SMALLEST_SIDE * SMALLEST_SIDE
+        self._part = random_crop(noisy, size, generator)
+        self._results: dict[str, Tensor] = {}
+        self.has_color = bool((self._part != self._part[:, :1]).any())
+
+    @torch.no_grad()
+    def __call__(self, name: str, predict: Predictor) -> None:
+        self._results[name] = predict(self._part).float()
+
+    def _mean(self, names: list[str]) -> Tensor:
+        return torch.stack([self._results[name] for name in names]).mean(dim=0)
+
+    def left(self, names: list[str]) -> float:
+        """The variance that the flattest places of the mean of these results hold."""
+        return noise_left(self._part, self._mean(names))
+
+    def share_left(self, name: str) -> float:
+        """The standard deviation of that over the noise's."""
+        noise = max(noise_left(self._part, self._part), 1e-12)
+        return math.sqrt(self.left([name]) / noise)
+
+    def correlation(self, names: list[str]) -> float:
+        """Between neighbors, of what the mean of these results removes."""
+        removed = self._part - self._mean(names)
+        across = (removed[..., 1:] * removed[..., :-1]).mean()
+        down = (removed[..., 1:, :] * removed[..., :-1, :]).mean()
+        return float((across + down) / 2 / removed.square().mean().clamp(min=1e-12))
+
+    def impulses(self) -> float:
+        """The share of the samples that stand out alone."""
+        return impulses(self._part[0].float().cpu().numpy())[0]
 
 
 def _reason(candidates: tuple[Candidate, ...]) -> str:
