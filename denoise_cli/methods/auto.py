@@ -25,6 +25,9 @@ LOOKED_AT = 256
 # 0.3 and more; few photons make 0.6 % of the samples
 # stand out, and impulses that matter are more.
 MORE_LEFT, CORRELATED, IMPULSES = 2.0, 0.2, 0.007
+# The mean over a part of the picture is known well in spite of its noise; where black clips the
+# noise, a network may take the picture for darker than its mean over many shots is.
+SHIFTED = 0.01
 # From so much more (or less) noise left by the first networks than by the second on, the mean of
 # all was better. Adapted, the second smooths more: that it leaves less must be plain to see.
 LEFT_BY_ADAPTED, LEFT_BY_PLAIN = 2.0, 0.5
@@ -36,11 +39,12 @@ class Auto:
 
     The network `ttt-mim` and a larger one (`ttt-mim-large`) know most kinds of noise, and where
     they do, no adaptation is better. What they do not know they leave in the picture: the one that
-    leaves more than twice the variance of the other in the flattest places is not used. In color
-    pictures whose noise is correlated from pixel to pixel, as that of cameras is, `meta-transfer`,
-    which was trained for it, takes part likewise; impulses only the larger network knows. A further
-    one, `ttt-mim-gaussian`, knows white noise only: it is adapted by TTT-MIM, with the estimate of
-    the error that can refuse it (see `TTTMIM`). If the mean of the others leaves at least twice the
+    leaves more than twice the variance of the other in the flattest places is not used, and none
+    that shifts the brightness by more than 1 % beyond another. In color pictures whose noise is
+    correlated from pixel to pixel, as that of cameras is, `meta-transfer`, which was trained for
+    it, takes part likewise; impulses only the larger network knows. A further one,
+    `ttt-mim-gaussian`, knows white noise only: it is adapted by TTT-MIM, with the estimate of the
+    error that can refuse it (see `TTTMIM`). If the mean of the others leaves at least twice the
     variance that it leaves when adapted, or if it was good enough as it was and leaves at most
     twice theirs, it is averaged in. The mean of estimates of about the same error is better than
     each, and at worst it loses a part of what the worst would.
@@ -114,8 +118,10 @@ class Auto:
                 look(CAMERA, networks[CAMERA])
         elif look.impulses() > IMPULSES:
             return [LARGE]
-        least = min(look.left([name]) for name in first)
-        return [name for name in first if look.left([name]) <= MORE_LEFT * least]
+        shift = min(look.shift(name) for name in first)
+        steady = [name for name in first if look.shift(name) <= shift + SHIFTED]
+        least = min(look.left([name]) for name in steady)
+        return [name for name in steady if look.left([name]) <= MORE_LEFT * least]
 
     def _finish(self, predict: Predictor) -> Predictor:
         return partial(_turned, predict) if self.budget == "best" else predict
@@ -181,6 +187,10 @@ class _Look:
         across = (removed[..., 1:] * removed[..., :-1]).mean()
         down = (removed[..., 1:, :] * removed[..., :-1, :]).mean()
         return float((across + down) / 2 / removed.square().mean().clamp(min=1e-12))
+
+    def shift(self, name: str) -> float:
+        """How much brighter or darker the result is on average, on 0..1."""
+        return abs(float((self._results[name] - self._part).mean()))
 
     def impulses(self) -> float:
         """The share of the samples that stand out alone."""
