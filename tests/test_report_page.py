@@ -35,7 +35,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tifffile.imwrite(inputs / "stack.tif", np.stack([gray, gray[::-1]]) * 16, imagej=True)
     (inputs / "z.png").write_text("no picture")
     arguments = [str(inputs), "-o", str(folder / "out"), "--report", str(folder / "report.html")]
-    settings = ["--steps", "2", "-O", "crop=64", "--device", "cpu", "-q"]
+    settings = ["-m", "ttt-mim", "--steps", "2", "-O", "crop=64", "--device", "cpu", "-q"]
     with pytest.raises(SystemExit) as exit_:
         main([*arguments, *settings])
     assert exit_.value.code == 1
