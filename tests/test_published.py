@@ -625,7 +625,7 @@ def test_an_imported_checkpoint_has_a_name_and_denoises(
     denoised = np.asarray(Image.open("photo_denoised.png")).astype(float)
     assert np.abs(denoised - expected.numpy()).max() <= 0.51
 
-    assert run("photo.png", "-w", "gray", "--overwrite") == 1
+    assert run("photo.png", "-w", "gray", "-m", "ttt-mim", "--overwrite") == 1
     assert "do not support the method 'ttt-mim'" in capsys.readouterr().err
     assert run("weights", "remove", "gray") == 0
     assert run("weights", "info", "gray") == 2
