@@ -63,6 +63,7 @@ class Forecast:
         self._adaptations = adaptations
         self._unadapted: Predictor | None = None
         self._told: float | None = None
+        self._first: tuple[int, float] | None = None
         self._paused = 0.0
         self._started = time.perf_counter()
 
@@ -72,7 +73,12 @@ class Forecast:
 
     def step(self, done: int, total: int) -> None:
         """`done` of `total` steps of an adaptation are taken."""
-        adapting = self._seconds() * total / done
+        now = self._seconds()
+        if self._first is None:  # with what comes before the steps, and slower than the others
+            self._first = done, now
+            return
+        before, then = self._first
+        adapting = now + (now - then) / max(done - before, 1) * (total - done)
         if self._told is None and self._unadapted is not None and adapting > LONG:
             self._say(adapting, self._unadapted)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -13,6 +14,7 @@ import pytest
 from test_mpi import checkpoint, noisy_and_clean
 
 from denoise_cli import Denoiser
+from denoise_cli.forecast import Forecast
 from denoise_cli.image import Image, Stack
 
 # What is long is a matter of seconds here, not of minutes.
@@ -70,6 +72,20 @@ def test_the_forecast_comes_true(
     )
     # Other work on the machine may slow down any part.
     assert outcome.seconds / 2.5 < told[-1] < outcome.seconds * 2.5
+
+
+def test_what_comes_before_the_first_step_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("denoise_cli.forecast.LONG", 0.0)
+    told: list[float] = []
+    noisy = np.zeros((1, 3, 32, 32), np.float32)
+    sizes = {"tile": 0, "overlap": 0, "planes": 1, "adaptations": 1}
+    forecast = Forecast(told.append, lambda predict, part: part, noisy, **sizes)
+    forecast.unadapted(lambda pictures: pictures)
+    time.sleep(1)
+    for step in range(1, 9):
+        time.sleep(0.02)
+        forecast.step(step, 8)
+    assert told and max(told) < 3  # eight times the first would be more than 8
 
 
 def test_the_forecast_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,9 +89,9 @@ class MPI:
         observer.step(0, self._predictor(filler, kept_states), None)
         for step in range(1, steps + 1):
             run.step(remember=step % apart == 0)
+            observer.progress(step, steps)
             if step % LOOK_EVERY and step != steps:
                 continue
-            observer.progress(step, steps)
             states = run.states()
             error = run.held_out_error(states) if self.validate else math.nan
             observer.step(step, self._predictor(filler, states), None, held_out=error)
