@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -96,14 +97,21 @@ def test_stabilized_noise_comes_back_without_bias(read: float) -> None:
         assert float(level.unstabilize(mean)) < float(noisy.mean()) - 0.01
 
 
-@pytest.mark.parametrize("level", [NoiseLevel(0, 0.01), NoiseLevel(0.01, 0.002)])
-def test_the_risk_is_the_error_of_smoothing(level: NoiseLevel) -> None:
-    clean = scene(192)
-    noisy = level.sample(clean, generator())
+def smoothed_scene(
+    level: NoiseLevel, side: int
+) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+    """A clean picture, a noisy one, and a denoiser that is a mean over squares."""
 
     def smooth(pictures: Tensor) -> Tensor:
-        return torch.nn.functional.avg_pool2d(pictures, 3, 1, 1, count_include_pad=False)
+        return torch.nn.functional.avg_pool2d(pictures, side, 1, side // 2, count_include_pad=False)
 
+    clean = scene(192)
+    return clean, level.sample(clean, generator()), smooth
+
+
+@pytest.mark.parametrize("level", [NoiseLevel(0, 0.01), NoiseLevel(0.01, 0.002)])
+def test_the_risk_is_the_error_of_smoothing(level: NoiseLevel) -> None:
+    clean, noisy, smooth = smoothed_scene(level, 3)
     risk = float(objectives.risk_map(smooth, noisy, level, generator(1), 2).mean())
     error = float((smooth(noisy) - clean).square().mean())
     assert risk == pytest.approx(error, rel=0.15)
@@ -111,12 +119,7 @@ def test_the_risk_is_the_error_of_smoothing(level: NoiseLevel) -> None:
 
 @pytest.mark.parametrize("level", [NoiseLevel(0, 0.01), NoiseLevel(0.01, 0.002)])
 def test_sure_estimates_the_error_of_smoothing(level: NoiseLevel) -> None:
-    clean = scene(192)
-    noisy = level.sample(clean, generator())
-
-    def smooth(pictures: Tensor) -> Tensor:
-        return torch.nn.functional.avg_pool2d(pictures, 5, 1, 2, count_include_pad=False)
-
+    clean, noisy, smooth = smoothed_scene(level, 5)
     estimate = float(objectives.sure(smooth, noisy, level, generator(1)))
     error = level.stabilize(smooth(noisy)) - level.stabilize(clean)
     assert estimate == pytest.approx(float(error.square().mean()), abs=0.04)

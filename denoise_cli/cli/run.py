@@ -254,7 +254,7 @@ def _denoise_file(
     work: Work,
     denoiser: Denoiser,
     progress: Progress | None = None,
-    expect: Callable[[str, float, str | None], None] | None = None,
+    expect: Callable[..., None] | None = None,
 ) -> Done:
     from ..image import Stack
     from ..io import check_picture, open_stack, write
@@ -288,11 +288,8 @@ def _denoise_file(
                 if work.adapted_out:
                     denoiser.save_adapted(work.adapted_out, adaptation, job.input.name)
 
-            def say(seconds: float) -> None:
-                if expect is not None:
-                    quicker = getattr(denoiser.method_options, "quicker", None)
-                    expect(str(job.input), seconds, quicker)
-
+            quicker = getattr(denoiser.method_options, "quicker", None)
+            say = None if expect is None else partial(expect, str(job.input), quicker=quicker)
             try:
                 outcome = denoiser.stream(
                     noisy,
@@ -302,7 +299,7 @@ def _denoise_file(
                     adapted=save,
                     progress=progress,
                     trace=trace,
-                    expect=say if expect is not None else None,
+                    expect=say,
                 )
             except NotEnoughMemory as error:
                 raise NotEnoughMemory(f"{job.input}: {error}") from error

@@ -18,8 +18,8 @@ class FillResUNet(ResidualBody):
     Attributes
     ----------
     fill_lr : float
-        Adam's learning rate while it fills in a picture. Without norms that of the
-        hourglass is too much (34.5, 34.5, 34.3 dB at 1e-4, 2e-4, 4e-4 on a training photo).
+        Adam's learning rate while it fills in a picture; a training photo of 128 x 128 came to
+        34.48, 34.46 and 34.25 dB at 1e-4, 2e-4 and 4e-4.
     """
 
     fill_lr = 1e-4
