@@ -10,7 +10,7 @@ import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,6 +25,16 @@ class Noise(Protocol):
 
     def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         """Noisy pictures for `clean` (N, C, Y, X) on 0..1; same shape."""
+
+
+@runtime_checkable
+class _Clipping(Noise, Protocol):
+    """A noise model that knows the mean of its noisy pictures, as it is not `clean`."""
+
+    def sample_and_mean(
+        self, picture: Tensor, mean: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """See the function of this name."""
 
 
 @dataclass(frozen=True)
@@ -148,13 +158,20 @@ class Clip:
     def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         return (clean.clamp(0, 1) * 255).round() / 255
 
+    def sample_and_mean(
+        self, picture: Tensor, mean: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        # Of many pixels, so that it does not tell the noise of the one it is for.
+        variance = F.avg_pool2d((picture - mean) ** 2, 15, 1, 7, count_include_pad=False)
+        return self.sample(picture, generator), _mean_clipped(mean, variance)
+
 
 @dataclass(frozen=True)
 class Camera:
     """Sensor noise as it looks after a camera's own processing.
 
     sRGB -> linear light -> the sensor's own colors, white-balance gains undone -> shot and read
-    noise on a Bayer mosaic -> bilinear demosaicing of the noise -> gains and color matrix -> sRGB.
+    noise on a Bayer mosaic -> demosaicing of the noise -> gains and color matrix -> sRGB.
     The ranges of shot and read noise and the color matrices are those of Brooks et al.,
     "Unprocessing images for learned raw denoising", CVPR 2019, section 3.1 and appendix; each
     picture gets a random mean of the four matrices. Gray pictures skip colors and mosaic.
@@ -167,6 +184,12 @@ class Camera:
     smoothed: Range = Range(0.0, 0.0)
 
     def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        return self.sample_and_mean(clean, clean, generator)[0]
+
+    def sample_and_mean(
+        self, picture: Tensor, mean: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        clean = picture
         count, channels = clean.shape[:2]
         linear = clean.clamp(0, 1) ** 2.2
         shot = self.shot.draw(clean, generator)
@@ -180,17 +203,22 @@ class Camera:
             raw = _recolor(linear, to_sensor).clamp(min=0) / gains
         else:
             raw = linear
-        noise = (shot * raw + read).sqrt() * _normal(clean, generator)
+        variance = shot * raw + read
+        noise = variance.sqrt() * _normal(clean, generator)
         if channels == 3:
-            noise = _recolor(gains * _demosaic(noise), torch.linalg.inv(to_sensor))
-        noisy = (linear + noise).clamp(0, 1) ** (1 / 2.2)
+            to_srgb = torch.linalg.inv(to_sensor)
+            noise = _recolor(gains * _demosaic(noise), to_srgb)
+            variance = _recolor(gains**2 * variance, to_srgb**2)  # but for what demosaicing does
+        noisy = _developed(linear + noise)
+        variance = variance * (noise.square().mean((2, 3), True) / variance.mean((2, 3), True))
+        mean = mean + _mean_clipped(linear, variance, 1 / 2.2) - clean
         if not self.smoothed.high:
-            return noisy
+            return noisy, mean
         smoothed = self.smoothed.draw(clean, generator)
         gray = (noisy - clean).mean(dim=1, keepdim=True)
         color = noisy - clean - gray
         left = _blur(gray, smoothed) + _blur(color, _COLOR_BLUR * smoothed)
-        return (clean + left).clamp(0, 1)
+        return (clean + left).clamp(0, 1), mean
 
 
 @dataclass(frozen=True)
@@ -204,6 +232,13 @@ class Chain:
             clean = model.sample(clean, generator)
         return clean
 
+    def sample_and_mean(
+        self, picture: Tensor, mean: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        for model in self.models:
+            picture, mean = sample_and_mean(model, picture, mean, generator)
+        return picture, mean
+
 
 @dataclass(frozen=True)
 class Mix:
@@ -213,14 +248,45 @@ class Mix:
     weights: tuple[float, ...]
 
     def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
-        weights = torch.tensor(self.weights, device=clean.device)
-        chosen = torch.multinomial(weights, len(clean), replacement=True, generator=generator)
-        noisy = torch.empty_like(clean)
+        return self.sample_and_mean(clean, clean, generator)[0]
+
+    def sample_and_mean(
+        self, picture: Tensor, mean: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        weights = torch.tensor(self.weights, device=picture.device)
+        chosen = torch.multinomial(weights, len(picture), replacement=True, generator=generator)
+        noisy, expected = torch.empty_like(picture), torch.empty_like(mean)
         for index, model in enumerate(self.models):
             members = chosen == index
             if members.any():
-                noisy[members] = model.sample(clean[members], generator)
-        return noisy
+                noisy[members], expected[members] = sample_and_mean(
+                    model, picture[members], mean[members], generator
+                )
+        return noisy, expected
+
+
+def sample_and_mean(
+    noise: Noise, picture: Tensor, mean: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """A noisy picture, and what many such pictures are on average.
+
+    Black clips noise, so the average of many shots of a dark place is brighter than the place. It
+    is what can be told from a noisy picture, and what pictures taken as clean ones are.
+
+    Parameters
+    ----------
+    noise : Noise
+        The mean is changed by models with a method of this name.
+    picture, mean : Tensor (N, C, Y, X)
+        On 0..1; a picture to which noise may have been added before, and the mean of such.
+
+    Returns
+    -------
+    noisy, mean : Tensor (N, C, Y, X)
+    """
+    if isinstance(noise, _Clipping):
+        return noise.sample_and_mean(picture, mean, generator)
+    return noise.sample(picture, generator), mean
 
 
 MEASURED = "measured:"
@@ -311,6 +377,20 @@ def _scientific_range(text: str, spec: str, logarithmic: bool) -> Range:
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+
+
+# The middles of sixteen slices of a normal distribution that are equally likely.
+_SLICES = torch.special.ndtri((torch.arange(16) + 0.5) / 16).tolist()
+
+
+def _mean_clipped(linear: Tensor, variance: Tensor, power: float = 1.0) -> Tensor:
+    """The mean of ``(linear + noise).clamp(0, 1) ** power`` under Gaussian noise."""
+    spread = variance.clamp(min=0).sqrt()
+    return torch.stack([_developed(linear + z * spread, power) for z in _SLICES]).mean(dim=0)
+
+
+def _developed(linear: Tensor, power: float = 1 / 2.2) -> Tensor:
+    return linear.clamp(0, 1) ** power
 
 
 def _blur(pictures: Tensor, width: Tensor) -> Tensor:

@@ -101,6 +101,38 @@ def test_clip_keeps_what_a_file_of_8_bits_keeps() -> None:
         noise.parse("clip:3")
 
 
+@pytest.mark.parametrize(
+    "spec", ["camera:0.02", "camera:0.005,0-1", "poisson-gaussian:0.02,0.005+clip", "mix:camera"]
+)
+@pytest.mark.parametrize("level", [0.0, 0.02, 0.5, 1.0])
+def test_the_mean_of_clipped_noise_is_known(spec: str, level: float) -> None:
+    clean = torch.full((12, 3, 64, 64), level)
+    generator = torch.Generator().manual_seed(0)
+    noisy, mean = noise.sample_and_mean(noise.parse(spec), clean, clean, generator)
+    shift = (noisy - clean).mean(dim=(2, 3))
+    assert (noisy - mean).mean(dim=(2, 3)).abs().max() < 0.005 + 0.15 * shift.abs().max()
+    assert torch.equal(noisy, sample(spec, clean))
+    if level == 0:
+        assert shift.min() > 0.004
+
+
+def test_the_mean_follows_the_picture() -> None:
+    clean = torch.linspace(0, 0.3, 64).expand(1, 3, 64, 64)
+    generator = torch.Generator().manual_seed(0)
+    _, mean = noise.sample_and_mean(noise.parse("camera:0.02"), clean, clean, generator)
+    shift = (mean - clean)[0, 1, 0]
+    assert shift[0] > 0.05
+    assert shift[0] > 2 * shift[16] > 4 * shift[48]
+
+
+@pytest.mark.parametrize("spec", ["gaussian:25", "camera:0.01", "camera:0.01+jpeg:80"])
+def test_the_mean_does_not_tell_the_noise_at_hand(spec: str) -> None:
+    clean = torch.full((4, 3, 64, 64), 0.05)
+    generator = torch.Generator().manual_seed(0)
+    noisy, mean = noise.sample_and_mean(noise.parse(spec), clean, clean, generator)
+    assert (mean.std(dim=(2, 3)) < 1e-3 * noisy.std(dim=(2, 3))).all()
+
+
 def test_jpeg_makes_an_eight_bit_picture() -> None:
     clean = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     coded = sample("jpeg:50", clean)

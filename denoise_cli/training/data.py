@@ -61,8 +61,9 @@ class Patches:
     """Batches of random patches; the batch of a step depends on the seed and the step alone.
 
     That is what makes a resumed run the same as an uninterrupted one. A share `gray` of the patches
-    loses its color, and a share `dim` of these is dimmed, as the pictures of microscopes are; a
-    share `halve` is halved in size. Processes of different `rank` draw different patches.
+    loses its color, and of these a share `dim` is dimmed and one is blurred, as the pictures of
+    microscopes are; a quarter of that share of the others is dimmed, as at night. A share `halve`
+    is halved in size. Processes of different `rank` draw different patches.
     """
 
     def __init__(
@@ -110,10 +111,12 @@ class Patches:
             patch = np.rint(halves).astype(np.uint8)
         if rng.random() < self.gray:
             patch = gray(patch)
-            # Not in color: noise that black clips is brighter than what it hides, and a network
-            # that learns this makes night photos darker than their mean over many shots is.
             if rng.random() < self.dim:
                 patch = _dimmed(patch, rng)
+            if rng.random() < self.dim:
+                patch = _defocused(patch, rng)
+        elif rng.random() < self.dim / 4:
+            patch = _dimmed(patch, rng)
         if rng.random() < 0.5:
             patch = patch[:, ::-1]
         return np.rot90(patch, int(rng.integers(4)))
@@ -130,6 +133,13 @@ def _dimmed(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     power = rng.uniform(1, 3)
     light = np.exp(rng.uniform(np.log(0.1), 0))
     return np.rint(255 * light * (patch / 255) ** power).astype(np.uint8)
+
+
+def _defocused(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """`patch`, uint8, as a lens shows what lies before or behind its focus."""
+    from scipy.ndimage import gaussian_filter
+
+    return gaussian_filter(patch, sigma=rng.uniform(0.5, 4), axes=(0, 1))
 
 
 class PairedPatches:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..measured import Measured
-from ..noise import Noise
+from ..noise import Noise, sample_and_mean
 from .data import (
     PairedPatches,
     Patches,
@@ -110,7 +110,7 @@ class Source:
             noisy, clean = (to_tensor(part, generator.device) for part in batch)
             return noisy[:, : self.channels], clean[:, : self.channels]
         clean = to_tensor(batch, generator.device)[:, : self.channels]
-        return (clean if self.noise is None else add_noise(self.noise, clean, generator)), clean
+        return (clean, clean) if self.noise is None else add_noise(self.noise, clean, generator)
 
     def describe(self) -> dict[str, Any]:
         """For a checkpoint's header."""
@@ -118,16 +118,21 @@ class Source:
         return {"folder": self.name, "photos": count, "held_out": len(self.held_out)}
 
 
-def add_noise(noise: Noise, clean: Tensor, generator: torch.Generator) -> Tensor:
-    """Noisy pictures for `clean` (N, C, Y, X); gray ones get the same noise in all channels.
+def add_noise(noise: Noise, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Noisy pictures for `clean` (N, C, Y, X), and what many of them are on average.
 
-    That is how a gray picture reaches a color network: as one plane, repeated.
+    Gray ones get the same noise in all channels: that is how a gray picture reaches a color
+    network, as one plane, repeated.
     """
-    noisy = noise.sample(clean, generator)
+    pair = sample_and_mean(noise, clean, clean.clone(), generator)
     is_gray = (clean == clean[:, :1]).flatten(1).all(dim=1)
     if is_gray.any():
-        noisy[is_gray] = noise.sample(clean[is_gray, :1], generator).expand_as(noisy[is_gray])
-    return noisy
+        plane = clean[is_gray, :1]
+        for all_planes, one in zip(
+            pair, sample_and_mean(noise, plane, plane, generator), strict=True
+        ):
+            all_planes[is_gray] = one.expand_as(clean[is_gray])
+    return pair
 
 
 def _is_gray(noise: Noise | None) -> bool:

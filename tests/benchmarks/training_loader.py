@@ -34,7 +34,7 @@ def main() -> None:
 
     def step(clean: torch.Tensor) -> None:
         with device.autocast():
-            loss, _ = recipe.loss(network, add_noise(model, clean, generator), clean, generator)
+            loss, _ = recipe.loss(network, *add_noise(model, clean, generator), generator)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
