@@ -14,7 +14,7 @@ PACKAGE = Path(denoise_cli.__file__).parent
 
 # Modules that import nothing of the package but errors; everybody may import them.
 LEAVES = {"networks", "masking", "tile", "normalize", "metrics", "image", "device", "values"}
-LEAVES |= {"memory", "defects", "mosaic", "sheet"}
+LEAVES |= {"memory", "defects", "mosaic", "orientation", "sheet"}
 
 # layer -> the layers that it may import besides itself and errors
 ALLOWED = {
@@ -31,7 +31,7 @@ ALLOWED = {
     "streaming": {"image", "normalize", "methods"},
     "training": LEAVES - {"tile"} | {"checkpoints", "io", "measured", "noise", "objectives"},
     "methods": {"gains", "objectives", "masking", "noise", "noise_level", "validation", "values"}
-    | {"defects", "views"},
+    | {"defects", "orientation", "views"},
     "views": {"noise_level", "objectives"},
     "checkpoints": {"foreign", "networks", "normalize", "store"},
     "foreign": {"networks", "published", "store"},

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..defects import impulses
+from ..orientation import ORIENTATIONS, turned, turned_back
 from ..validation import noise_left
 from .base import Adaptation, Candidate, Member, Observer, Predictor, option, random_crop, require
 from .ttt_mim import SMALLEST_SIDE, TTTMIM
@@ -224,11 +225,7 @@ def _mean(predictors: tuple[Predictor, ...], noisy: Tensor) -> Tensor:
 def _turned(predict: Predictor, noisy: Tensor) -> Tensor:
     """The mean over the eight orientations of the picture."""
     total = torch.zeros_like(noisy, dtype=torch.float32)
-    for turns in range(4):
-        for mirrored in (False, True):
-            seen = torch.rot90(noisy, turns, (-2, -1))
-            seen = seen.flip(-1) if mirrored else seen
-            found = predict(seen.contiguous(memory_format=torch.channels_last)).float()
-            found = found.flip(-1) if mirrored else found
-            total += torch.rot90(found, -turns, (-2, -1))
-    return total / 8
+    for orientation in range(ORIENTATIONS):
+        seen = turned(noisy, orientation).contiguous(memory_format=torch.channels_last)
+        total += turned_back(predict(seen).float(), orientation)
+    return total / ORIENTATIONS

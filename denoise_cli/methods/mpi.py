@@ -14,15 +14,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..masking import pixel_mask
+from ..orientation import ORIENTATIONS, turned, turned_back
 from .base import Adaptation, Observer, Predictor, option, random_crop, require
 
 PRESETS = {"fast": (200, 0.9), "full": (1000, 0.99)}  # steps and decay of the average
 RATIO, RATIO_SHARED = 0.3, 0.85  # of the paper: for independent noise, for real noise
-HELD_OUT = 0.05  # of the pixels; fewer cannot tell the steps of a small picture apart
+HELD_OUT, LEAST, MOST = 400, 0.01, 0.1  # pixels, and shares of all; more cost quality
+WORSE = 1.0  # standard errors by which they are predicted worse than before
 LOOK_EVERY = 20
 PATIENCE = 4  # looks without a better one
 EXAMINED = 10  # networks that are asked for those
-LR = 1e-3  # of the paper, for its network
+REMEMBERED = 32  # networks of past steps
+LR = 1e-3  # for the network of the paper
 WARM_UP = 20  # steps: Adam's first ones are of full length whatever the gradient
 
 
@@ -43,8 +46,8 @@ class MPI:
     share the networks and show no seams. The normalizations keep the statistics of pre-training: by
     those of the picture at hand, as in the paper, the first 60 steps are lost (of one training
     photo 25 instead of 36 dB after 20 steps, 38.6 instead of 40.3 dB in the end). Small pictures
-    are soon learned by heart, noise and all: a few pixels that no step learns from show when, and
-    the networks of that time are kept.
+    are learned by heart in the end, noise and all: a few pixels that no step learns from show when,
+    and the networks of that time are kept.
 
     Noise that is correlated between pixels cannot be told from the picture by its neighbors: for
     it there are networks that hide 80 to 95 %, in all channels at once, and `downsample`, which
@@ -59,7 +62,7 @@ class MPI:
     mask_ratio: float = option(0.0, "fraction hidden; 0: what the weights were trained with")
     lr: float = option(0.0, "Adam learning rate; 0: what suits the network")
     crop: int = option(512, "side of the random crop a step learns from, in pixels")
-    passes: int = option(40, "masks that the result is averaged over")
+    passes: int = option(64, "masks that the result is averaged over")
     downsample: int = option(1, "2: denoise every second pixel apart, for correlated noise")
     validate: bool = option(True, "stop by the pixels held out; without it all steps are taken")
 
@@ -84,8 +87,11 @@ class MPI:
         phases = _unshuffle(noisy, self.downsample)
         phases = _at_least(phases, network.minimum)  # type: ignore[arg-type]
         run = _Fill(self, filler, phases, generator)
-        apart = max(1, round(2 / (1 - beta) / self.passes))
-        kept, kept_states, best, looks = 0, run.states(), math.inf, 0
+        # A pixel is averaged when it is hidden; a mean over this many steps is as old on average.
+        looked_back = 2 / (1 - beta) / filler.ratio
+        apart = max(1, round(looked_back / REMEMBERED))
+        kept, kept_states, looks = 0, run.states(), 0
+        best = run.held_out_errors(kept_states)
         observer.step(0, self._predictor(filler, kept_states), None)
         for step in range(1, steps + 1):
             run.step(remember=step % apart == 0)
@@ -93,16 +99,18 @@ class MPI:
             if step % LOOK_EVERY and step != steps:
                 continue
             states = run.states()
-            error = run.held_out_error(states) if self.validate else math.nan
+            errors = run.held_out_errors(states)
+            error = float(errors.mean())
             observer.step(step, self._predictor(filler, states), None, held_out=error)
-            if not error > best:
-                kept, kept_states, best, looks = step, states, min(best, error), 0
+            if not _is_worse(errors, best):
+                kept, kept_states, looks = step, states, 0
+                best = errors if error < float(best.mean()) else best
             elif (looks := looks + 1) >= PATIENCE:
                 observer.progress(steps, steps)
                 break
         reason = f"all {step} steps, not validated"
         if self.validate:
-            reason = f"step {kept} of {step} predicts the pixels held out best"
+            reason = f"from step {kept} of {step} on the pixels held out are not predicted better"
         return Adaptation(self._predictor(filler, kept_states), step, kept, None, reason)
 
     def _predictor(self, filler: _Filler, states: list[State]) -> Predictor:
@@ -124,7 +132,7 @@ class _Fill:
     ) -> None:
         self.filler, self.generator = filler, generator
         self.network = copy.deepcopy(filler.network)  # in evaluation mode
-        self.past: deque[State] = deque(maxlen=method.passes)
+        self.past: deque[State] = deque(maxlen=REMEMBERED)
         lr = method.lr or getattr(filler.network, "fill_lr", LR)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=lr)
         self.warm_up = torch.optim.lr_scheduler.LambdaLR(
@@ -132,7 +140,7 @@ class _Fill:
         )
         self.size = min(method.crop, *pictures.shape[-2:])
         u = torch.rand(pictures[:, :1].shape, generator=generator, device=pictures.device)
-        share = HELD_OUT if method.validate else 0.0
+        share = min(max(HELD_OUT / u.numel(), LEAST), MOST) if method.validate else 0.0
         # Held-out pixels are so in all channels, hidden in every step and never learned from.
         self.pictures = torch.cat([pictures, (u < share).to(pictures.dtype)], dim=1)
         self.examined = random_crop(self.pictures, self.size, generator)
@@ -141,6 +149,10 @@ class _Fill:
     def step(self, *, remember: bool) -> None:
         """Learn from one crop."""
         crop = random_crop(self.pictures, self.size, self.generator)
+        orientation = torch.randint(
+            ORIENTATIONS, (), generator=self.generator, device=self.generator.device
+        )
+        crop = turned(crop, int(orientation))
         mask = self._mask(crop)
         picture, held = crop[:, :-1], crop[:, -1:]
         learned = (1 - mask) * (1 - held)
@@ -158,16 +170,17 @@ class _Fill:
         return list(self.past)[::-1] or [_state(self.network)]
 
     @torch.no_grad()
-    def held_out_error(self, states: list[State]) -> float:
-        """Mean squared error at the pixels held out of one crop, of the mean of some `states`."""
+    def held_out_errors(self, states: list[State]) -> Tensor:
+        """Squared errors at the pixels held out of one crop, of the mean of some `states`."""
         picture, held = self.examined[:, :-1], self.examined[:, -1:]
-        chosen = states[:: max(1, len(states) // EXAMINED)][:EXAMINED]
+        if not held.any():
+            return held.new_full((1,), math.nan)
         filled = [
-            self.filler.fill(self.filler.at(state), picture, mask)
-            for state, mask in zip(chosen, self.examined_masks, strict=False)
+            self.filler.fill(self.filler.at(states[index * len(states) // EXAMINED]), picture, mask)
+            for index, mask in enumerate(self.examined_masks)
         ]
-        squared = (torch.stack(filled).mean(dim=0) - picture).square() * held
-        return float(squared.sum() / (held.sum() * picture.shape[1]).clamp(min=1))
+        squared = (torch.stack(filled).mean(dim=0) - picture).square().mean(dim=1, keepdim=True)
+        return squared[held > 0]
 
     def _mask(self, crop: Tensor) -> Tensor:
         return self.filler.mask(crop[:, :-1], self.generator) * (1 - crop[:, -1:])
@@ -214,18 +227,27 @@ class _Filler:
         generator = torch.Generator(pictures.device).manual_seed(0)
         total, count = torch.zeros_like(pictures), torch.zeros_like(pictures)
         for index in range(passes):
-            mask = self.mask(pictures, generator)
-            filled = self.fill(self.at(states[index % len(states)]), pictures, mask)
+            seen = turned(pictures, index % ORIENTATIONS)
+            mask = self.mask(seen, generator)
+            filled = self.fill(self.at(states[index % len(states)]), seen, mask)
             # Where no mask hides a pixel, what was predicted for it anyway has to do.
             weight = 1 - mask + 1e-3
-            total += filled * weight
-            count += weight
+            total += turned_back(filled * weight, index % ORIENTATIONS)
+            count += turned_back(weight, index % ORIENTATIONS)
         return total / count
 
     def _shaped(self, mask: Tensor, pictures: Tensor) -> Tensor:
         if self.is_repeated and not self.is_shared:
             return mask.expand_as(pictures)
         return mask
+
+
+def _is_worse(errors: Tensor, before: Tensor) -> bool:
+    """Whether the same pixels are predicted worse than before, by more than chance explains."""
+    more = errors - before
+    if len(more) < 2:
+        return False
+    return float(more.mean()) > WORSE * float(more.std()) / math.sqrt(len(more))
 
 
 def _numbers(network: nn.Module) -> Iterator[Tensor]:

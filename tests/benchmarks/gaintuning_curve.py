@@ -1,7 +1,7 @@
 """PSNR over the steps of gaintuning, for its three losses, at noise of the training and beyond it.
 
 Run it as ``python tests/benchmarks/gaintuning_curve.py [WEIGHTS] [-o curve.png]`` from the
-repository (it needs matplotlib). It tunes to the middle of the example pictures, with white noise
+repository (it needs matplotlib). It tunes to the middle of photos of scikit-image, with white noise
 of sigma 30 and 70 added, and prints and draws the gain over the untuned network at each look; a
 ring marks the step that the method keeps by itself.
 """
@@ -9,19 +9,18 @@ ring marks the step that the method keeps by itself.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import skimage.data
 import torch
-from PIL import Image
 
 from denoise_cli import checkpoints, device
 from denoise_cli.methods.gaintuning import GainTuning
 from denoise_cli.metrics import psnr
 from denoise_cli.noise_level import NoiseLevel
 
-PICTURES = Path(__file__).parents[2] / "examples" / "data"
+PICTURES = ("camera", "moon", "coins")
 LOSSES, SIGMAS, SIDE = ("sure", "blind-spot", "resample"), (30, 70), 128
 
 
@@ -54,8 +53,8 @@ def tuned(network: torch.nn.Module, clean: np.ndarray, sigma: int, loss: str) ->
     return curve, adapted.kept_step
 
 
-def middle(path: Path) -> np.ndarray:
-    picture = np.asarray(Image.open(path).convert("L"), np.float32) / 255
+def middle(name: str) -> np.ndarray:
+    picture = getattr(skimage.data, name)() / np.float32(255)
     top, left = ((side - SIDE) // 2 for side in picture.shape)
     return picture[top : top + SIDE, left : left + SIDE].copy()
 
@@ -69,20 +68,19 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     network = checkpoints.load(arguments.weights).network.eval()
-    pictures = sorted(PICTURES.glob("*.png"))
-    figure = Figure(figsize=(4.5 * len(SIGMAS), 3.2 * len(pictures)), layout="constrained")
-    panels = figure.subplots(len(pictures), len(SIGMAS), squeeze=False)
-    for row, path in zip(panels, pictures, strict=True):
+    figure = Figure(figsize=(4.5 * len(SIGMAS), 3.2 * len(PICTURES)), layout="constrained")
+    panels = figure.subplots(len(PICTURES), len(SIGMAS), squeeze=False)
+    for row, name in zip(panels, PICTURES, strict=True):
         for panel, sigma in zip(row, SIGMAS, strict=True):
             for loss in LOSSES:
-                curve, kept = tuned(network, middle(path), sigma, loss)
+                curve, kept = tuned(network, middle(name), sigma, loss)
                 gains = np.array(curve.psnr) - curve.psnr[0]
-                print(path.stem, sigma, loss, np.round(gains, 2), f"kept {kept}", flush=True)
+                print(name, sigma, loss, np.round(gains, 2), f"kept {kept}", flush=True)
                 (line,) = panel.plot(curve.steps, gains, label=loss)
                 mark = gains[curve.steps.index(kept)]
                 panel.plot(kept, mark, "o", mfc="none", ms=9, color=line.get_color())
             panel.set_title(
-                f"{path.stem}, sigma {sigma}: {curve.psnr[0]:.2f} dB untuned", fontsize="medium"
+                f"{name}, sigma {sigma}: {curve.psnr[0]:.2f} dB untuned", fontsize="medium"
             )
             panel.set(xlabel="step", ylabel="gain in dB")
             panel.axhline(0, color="gray", lw=0.5)
