@@ -525,6 +525,7 @@ def test_weights_lists_the_checkpoints(call):
     assert (code, err) == (0, [])
     assert all(name in out for name in checkpoints.names())
     assert call("weights", weights=False)[1] == out
+    assert "mix:camera" in out  # which is the code of an emoji
 
 
 def test_info_says_what_a_file_holds(folder, call):

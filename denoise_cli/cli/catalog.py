@@ -166,7 +166,7 @@ def _exif_text(field: Field) -> str:
 
 def show(what: RenderableType) -> None:
     """Print text or a table on stdout; as wide as it needs to be where that is no terminal."""
-    console().print(what, markup=False, highlight=False)
+    console().print(what)
 
 
 def show_record(record: Mapping[str, Any]) -> None:
@@ -180,4 +180,7 @@ def console() -> Console:
     """The console of stdout."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 160)
+    # Noises and file names may read like the codes of emoji and of colors.
+    return Console(
+        width=None if sys.stdout.isatty() else 160, markup=False, emoji=False, highlight=False
+    )

@@ -124,7 +124,7 @@ class Report:
         columns = ["{task.description}", progress.BarColumn(), done, progress.TimeElapsedColumn()]
         if files > 1:
             columns += ["left", progress.TimeRemainingColumn(elapsed_when_finished=True)]
-        console = Console(stderr=True)
+        console = Console(stderr=True, emoji=False)
         with progress.Progress(
             *columns,
             console=console,
@@ -173,7 +173,7 @@ class Report:
             return
         from rich.console import Console
 
-        Console(stderr=True).print(what)
+        Console(stderr=True, emoji=False).print(what)
 
     def raw(self, codes: str) -> None:
         """Write escape codes as they are, with no bar in their way."""
