@@ -14,6 +14,7 @@ from test_validation import scene
 from denoise_cli import Denoiser, checkpoints
 from denoise_cli.errors import CheckpointError, UnreadableImage, UsageError
 from denoise_cli.training import Progress, train
+from denoise_cli.training.data import Patches
 from denoise_cli.training.optimizer import Muon, orthogonalize
 
 SMALL: dict[str, Any] = {
@@ -159,3 +160,25 @@ def test_muon_descends() -> None:
         weight.square().mean().backward()
         optimizer.step()
     assert weight.square().mean().item() < before
+
+
+def test_patches_are_also_of_little_light_out_of_focus_and_of_other_colors() -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+
+    def patches(**shares: float) -> np.ndarray:
+        sizes = {"patch": 32, "batch": 64, "seed": 0, "halve": 0.0}
+        return Patches([photo], **sizes, **{"gray": 0.0, **shares})(0).astype(float)
+
+    def contrast(batch: np.ndarray) -> float:
+        return float(np.abs(np.diff(batch, axis=1)).mean())
+
+    plain, other = patches(), patches(recolor=1.0)
+    assert other.mean() == pytest.approx(plain.mean(), rel=0.1)
+    colorful = [
+        (batch.max(axis=3) - batch.min(axis=3)).mean(axis=(1, 2)) for batch in (plain, other)
+    ]
+    assert colorful[1].std() > 5 * colorful[0].std()
+    gray, dim = patches(gray=1.0), patches(gray=1.0, dim=1.0)
+    assert (dim == dim[..., :1]).all()
+    assert dim.mean() < 0.7 * gray.mean()
+    assert contrast(dim) / dim.mean() < 0.5 * contrast(gray) / gray.mean()

@@ -18,16 +18,12 @@ from .base import Adaptation, Candidate, Member, Observer, Predictor, option, ra
 from .ttt_mim import SMALLEST_SIDE, TTTMIM
 
 BUDGETS = ("fast", "balanced", "best")
-DEFAULT, LARGE, CAMERA, SECOND = "ttt-mim", "ttt-mim-large", "meta-transfer", "ttt-mim-gaussian"
+DEFAULT, SMALL, SECOND = "ttt-mim", "ttt-mim-small", "ttt-mim-gaussian"
 LOOKED_AT = 256
 # All limits were chosen on held-out training photos under known noise. What leaves more than twice
-# the variance that the best leaves is left out of the mean; what is removed of white noise has a
-# correlation from pixel to pixel of -0.05 to 0, of white noise under JPEG up to 0.18, of a camera's
-# 0.3 and more; clean photos with impulses of 1 % are found to have 0.9 to 1.1 %.
-MORE_LEFT, CORRELATED, IMPULSES = 2.0, 0.2, 0.007
-# The mean over a part of the picture is known well in spite of its noise; where black clips the
-# noise, a network may take the picture for darker than its mean over many shots is.
-SHIFTED = 0.01
+# the variance that the other leaves is left out of the mean; clean photos with impulses of 1 % are
+# found to have 0.9 to 1.1 %.
+MORE_LEFT, IMPULSES = 2.0, 0.007
 # From so much more (or less) noise left by the first networks than by the second on, the mean of
 # all was better. Adapted, the second smooths more: that it leaves less must be plain to see.
 LEFT_BY_ADAPTED, LEFT_BY_PLAIN = 2.0, 0.5
@@ -37,25 +33,22 @@ LEFT_BY_ADAPTED, LEFT_BY_PLAIN = 2.0, 0.5
 class Auto:
     """Average the networks that leave least of the noise, one of them adapted to the picture.
 
-    The network `ttt-mim` and a larger one (`ttt-mim-large`) know most kinds of noise, and where
+    The network `ttt-mim` and a smaller one (`ttt-mim-small`) know most kinds of noise, and where
     they do, no adaptation is better. What they do not know they leave in the picture: the one that
-    leaves more than twice the variance of the other in the flattest places is not used, and none
-    that shifts the brightness by more than 1 % beyond another. In color pictures whose noise is
-    correlated from pixel to pixel, as that of cameras is, `meta-transfer`, which was trained for
-    it, takes part likewise; impulses only the larger network knows. A further one,
-    `ttt-mim-gaussian`, knows white noise only: it is adapted by TTT-MIM, with the estimate of the
-    error that can refuse it (see `TTTMIM`). If the mean of the others leaves at least twice the
-    variance that it leaves when adapted, or if it was good enough as it was and leaves at most
-    twice theirs, it is averaged in. The mean of estimates of about the same error is better than
-    each, and at worst it loses a part of what the worst would.
+    leaves more than twice the variance of the other in the flattest places is not used. Impulses
+    only the first knows. A further one, `ttt-mim-gaussian`, knows white noise only: it is adapted
+    by TTT-MIM, with the estimate of the error that can refuse it (see `TTTMIM`). If the mean of the
+    others leaves at least twice the variance that it leaves when adapted, or if it was good enough
+    as it was and leaves at most twice theirs, it is averaged in. The mean of estimates of about the
+    same error is better than each, and at worst it loses a part of what the worst would.
     """
 
-    networks: ClassVar[tuple[str, ...]] = (LARGE, CAMERA, SECOND)
+    networks: ClassVar[tuple[str, ...]] = (SMALL, SECOND)
 
     budget: str = option(
         "balanced",
-        "fast: no larger network and no adaptation; balanced; best: also turned and mirrored, "
-        "eight results averaged",
+        "fast: one network and no adaptation; balanced; best: also turned and mirrored, eight "
+        "results averaged",
     )
     steps: int = option(8, "gradient steps at most of the network that is adapted")
 
@@ -74,23 +67,27 @@ class Auto:
     ) -> Adaptation:
         """Choose for `noisy` (N, C, Y, X), normalized as for `network`."""
         observer.step(0, network, None)
-        first: dict[str, Predictor] = {DEFAULT: network}
-        if self.budget != "fast":
-            first[LARGE] = networks[LARGE]
+        if self.budget == "fast":
+            return Adaptation(network, reason=f"{DEFAULT}: the others would take longer")
+        first: dict[str, Predictor] = {DEFAULT: network, SMALL: networks[SMALL]}
         if min(noisy.shape[-2:]) < SMALLEST_SIDE:
             reason = f"{' and '.join(first)}: the picture is too small to tell more"
             return Adaptation(self._finish(partial(_mean, tuple(first.values()))), reason=reason)
         look = _Look(noisy, generator)
-        kept = self._best(first, networks, look)
+        if look.impulses() > IMPULSES:
+            reason = f"{DEFAULT}: single samples stand out, and it alone knows such noise"
+            return Adaptation(self._finish(network), reason=reason)
+        for name, predict in first.items():
+            look(name, predict)
+        most_left = MORE_LEFT * min(look.left.values())
+        kept = [name for name in first if look.left[name] <= most_left]
         second = networks[SECOND]
-        made = Adaptation(second)
-        if self.budget != "fast":
-            made = _adapted(second, TTTMIM(steps=self.steps), noisy, generator, observer)
+        made = _adapted(second, TTTMIM(steps=self.steps), noisy, generator, observer)
         limit, state = (LEFT_BY_ADAPTED, "adapted") if made.kept_step else (LEFT_BY_PLAIN, "as is")
         last = f"{SECOND}, {state}"
         every = {**first, last: made.predict}
         look(last, made.predict)
-        together = look.left_by_mean(kept) > limit * look.left[last] and kept != [LARGE]
+        together = look.left_by_mean(kept) > limit * look.left[last]
         used = [*kept, last] if together else kept
         candidates = tuple(
             Candidate(name, (name in used) / len(used), share)
@@ -103,26 +100,6 @@ class Auto:
             reason=_reason(candidates),
             candidates=candidates,
         )
-
-    def _best(
-        self, first: dict[str, Predictor], networks: Mapping[str, Member], look: _Look
-    ) -> list[str]:
-        """The names of those that leave least, after one for cameras has joined `first`."""
-        for name, predict in first.items():
-            look(name, predict)
-        if self.budget == "fast":
-            return list(first)
-        if look.correlation(list(first)) > CORRELATED:
-            if look.has_color:
-                first[CAMERA] = networks[CAMERA]
-                look(CAMERA, networks[CAMERA])
-        elif look.impulses() > IMPULSES:
-            return [LARGE]
-        shifts = {name: look.shift(name) for name in first}
-        most = min(shifts.values()) + SHIFTED
-        steady = [name for name in first if shifts[name] <= most]
-        limit = MORE_LEFT * min(look.left[name] for name in steady)
-        return [name for name in steady if look.left[name] <= limit]
 
     def _finish(self, predict: Predictor) -> Predictor:
         return partial(_turned, predict) if self.budget == "best" else predict
@@ -164,7 +141,6 @@ class _Look:
     ----------
     left : dict of float
         The variance that the flattest places of each result hold.
-    has_color : bool
     """
 
     def __init__(self, noisy: Tensor, generator: torch.Generator) -> None:
@@ -172,7 +148,6 @@ class _Look:
         self._part = random_crop(noisy, size, generator)
         self._results: dict[str, Tensor] = {}
         self.left: dict[str, float] = {}
-        self.has_color = bool((self._part != self._part[:, :1]).any())
 
     @torch.no_grad()
     def __call__(self, name: str, predict: Predictor) -> None:
@@ -190,17 +165,6 @@ class _Look:
         """The standard deviation that each result leaves over that of the picture."""
         noise = max(noise_left(self._part, self._part), 1e-12)
         return {name: math.sqrt(left / noise) for name, left in self.left.items()}
-
-    def correlation(self, names: list[str]) -> float:
-        """Between neighbors, of what the mean of these results removes."""
-        removed = self._part - self._mean(names)
-        across = (removed[..., 1:] * removed[..., :-1]).mean()
-        down = (removed[..., 1:, :] * removed[..., :-1, :]).mean()
-        return float((across + down) / 2 / removed.square().mean().clamp(min=1e-12))
-
-    def shift(self, name: str) -> float:
-        """How much brighter or darker the result is on average, on 0..1."""
-        return abs(float((self._results[name] - self._part).mean()))
 
     def impulses(self) -> float:
         """The share of the samples that stand out alone."""

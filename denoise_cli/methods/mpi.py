@@ -50,8 +50,9 @@ class MPI:
     and the networks of that time are kept.
 
     Noise that is correlated between pixels cannot be told from the picture by its neighbors: for
-    it there are networks that hide 80 to 95 %, in all channels at once, and `downsample`, which
-    takes the picture apart into four phases (in true colors; the authors' code mixes them).
+    it there are the weights `mpi-correlated`, which hide 80 to 95 % in all channels at once, and
+    `downsample`, which takes the picture apart into four phases (in true colors; the authors' code
+    mixes them).
     """
 
     quicker: ClassVar[str] = "--option passes=20"

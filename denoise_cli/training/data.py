@@ -62,8 +62,9 @@ class Patches:
 
     That is what makes a resumed run the same as an uninterrupted one. A share `gray` of the patches
     loses its color, and of these a share `dim` is dimmed and one is blurred, as the pictures of
-    microscopes are; a quarter of that share of the others is dimmed, as at night. A share `halve`
-    is halved in size. Processes of different `rank` draw different patches.
+    microscopes are. Of the others a quarter of that share is dimmed, as at night, and a share
+    `recolor` of the rest takes other colors. A share `halve` is halved in size. Processes of
+    different `rank` draw different patches.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Patches:
         seed: int,
         gray: float,
         dim: float = 0.0,
+        recolor: float = 0.0,
         halve: float = 0.25,
         rank: int = 0,
     ) -> None:
@@ -85,7 +87,7 @@ class Patches:
         weights = np.array([p.shape[0] * p.shape[1] for p in self.photos], float) ** 0.5
         self.weights = weights / weights.sum()
         self.patch, self.batch = patch, batch
-        self.gray, self.dim, self.halve = gray, dim, halve
+        self.gray, self.dim, self.recolor, self.halve = gray, dim, recolor, halve
         self.seed = (seed, rank) if rank else (seed,)
 
     def __call__(self, step: int) -> np.ndarray:
@@ -117,6 +119,8 @@ class Patches:
                 patch = _defocused(patch, rng)
         elif rng.random() < self.dim / 4:
             patch = _dimmed(patch, rng)
+        elif rng.random() < self.recolor:
+            patch = _recolored(patch, rng)
         if rng.random() < 0.5:
             patch = patch[:, ::-1]
         return np.rot90(patch, int(rng.integers(4)))
@@ -133,6 +137,13 @@ def _dimmed(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     power = rng.uniform(1, 3)
     light = np.exp(rng.uniform(np.log(0.1), 0))
     return np.rint(255 * light * (patch / 255) ** power).astype(np.uint8)
+
+
+def _recolored(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """`patch`, uint8, more or less colorful, and with its channels in another order."""
+    luma = gray(patch).astype(float)
+    mixed = luma + rng.uniform(0.3, 2) * (patch - luma)
+    return np.rint(mixed.clip(0, 255)).astype(np.uint8)[..., rng.permutation(3)]
 
 
 def _defocused(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -102,7 +102,7 @@ class Source:
             return Patches(self.photos, gray=0.0, halve=0.0, **sizes)
         if self.channels == 1 or _is_gray(self.noise):
             return Patches(self.photos, gray=1.0, dim=0.25, **sizes)
-        return Patches(self.photos, gray=0.2, dim=0.45, **sizes)
+        return Patches(self.photos, gray=0.2, dim=0.45, recolor=0.25, **sizes)
 
     def pictures(self, batch: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """A batch as noisy and clean pictures (N, C, Y, X) on 0..1, on the generator's device."""
