@@ -26,7 +26,7 @@ def panel(path: str, denoiser: Denoiser) -> Image.Image:
 
 
 def main(output: str, *paths: str) -> None:
-    denoiser = Denoiser("ttt-mim")
+    denoiser = Denoiser()
     panels = [panel(path, denoiser) for path in paths]
     sheet = Image.new("RGB", (sum(p.width for p in panels), HEIGHT))
     left = 0

@@ -20,13 +20,13 @@ from .ttt_mim import SMALLEST_SIDE, TTTMIM
 BUDGETS = ("fast", "balanced", "best")
 DEFAULT, SMALL, SECOND = "ttt-mim", "ttt-mim-small", "ttt-mim-gaussian"
 LOOKED_AT = 256
-# All limits were chosen on held-out training photos under known noise. What leaves more than twice
-# the variance that the other leaves is left out of the mean; clean photos with impulses of 1 % are
-# found to have 0.9 to 1.1 %.
-MORE_LEFT, IMPULSES = 2.0, 0.007
-# From so much more (or less) noise left by the first networks than by the second on, the mean of
-# all was better. Adapted, the second smooths more: that it leaves less must be plain to see.
-LEFT_BY_ADAPTED, LEFT_BY_PLAIN = 2.0, 0.5
+# All limits were chosen on held-out training photos under known noise. Networks that leave at most
+# 1.5 times the variance that the best leaves are better together, if that is at most a tenth of the
+# noise's: what is left of weak noise, and of unknown noise, does not tell which is better. Clean
+# photos with impulses of 1 % are found to have 0.9 to 1.1 %.
+MORE_LEFT, KNOWN, IMPULSES = 1.5, 0.1, 0.007
+# Adapted, a network smooths more: that it leaves less must be plain to see.
+LEFT_BY_ADAPTED = 2.0
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,12 @@ class Auto:
     """Average the networks that leave least of the noise, one of them adapted to the picture.
 
     The network `ttt-mim` and a smaller one (`ttt-mim-small`) know most kinds of noise, and where
-    they do, no adaptation is better. What they do not know they leave in the picture: the one that
-    leaves more than twice the variance of the other in the flattest places is not used. Impulses
-    only the first knows. A further one, `ttt-mim-gaussian`, knows white noise only: it is adapted
-    by TTT-MIM, with the estimate of the error that can refuse it (see `TTTMIM`). If the mean of the
-    others leaves at least twice the variance that it leaves when adapted, or if it was good enough
-    as it was and leaves at most twice theirs, it is averaged in. The mean of estimates of about the
-    same error is better than each, and at worst it loses a part of what the worst would.
+    they do, no adaptation is better. A further one, `ttt-mim-gaussian`, knows white noise only: it
+    is adapted by TTT-MIM, with the estimate of the error that can refuse it (see `TTTMIM`). The
+    mean of estimates of about the same error is better than each: where the best leaves at most a
+    tenth of the noise's variance in the flattest places, the others are averaged in that leave at
+    most 1.5 times as much. The adapted one is, whatever the noise, where it leaves at most half of
+    what the others do. Impulses only the first knows.
     """
 
     networks: ClassVar[tuple[str, ...]] = (SMALL, SECOND)
@@ -79,15 +78,19 @@ class Auto:
             return Adaptation(self._finish(network), reason=reason)
         for name, predict in first.items():
             look(name, predict)
-        most_left = MORE_LEFT * min(look.left.values())
-        kept = [name for name in first if look.left[name] <= most_left]
+        least = min(look.left.values())
+        is_known = least <= KNOWN * look.noise
+        kept = [name for name in first if look.left[name] <= MORE_LEFT * least]
+        kept = kept if is_known else [DEFAULT]
         second = networks[SECOND]
         made = _adapted(second, TTTMIM(steps=self.steps), noisy, generator, observer)
-        limit, state = (LEFT_BY_ADAPTED, "adapted") if made.kept_step else (LEFT_BY_PLAIN, "as is")
-        last = f"{SECOND}, {state}"
+        last = f"{SECOND}, {'adapted' if made.kept_step else 'as is'}"
         every = {**first, last: made.predict}
         look(last, made.predict)
-        together = look.left_by_mean(kept) > limit * look.left[last]
+        if made.kept_step:
+            together = look.left_by_mean(kept) > LEFT_BY_ADAPTED * look.left[last]
+        else:
+            together = is_known and look.left[last] <= MORE_LEFT * least
         used = [*kept, last] if together else kept
         candidates = tuple(
             Candidate(name, (name in used) / len(used), share)
@@ -141,6 +144,8 @@ class _Look:
     ----------
     left : dict of float
         The variance that the flattest places of each result hold.
+    noise : float
+        The variance that they hold in the picture itself.
     """
 
     def __init__(self, noisy: Tensor, generator: torch.Generator) -> None:
@@ -148,6 +153,7 @@ class _Look:
         self._part = random_crop(noisy, size, generator)
         self._results: dict[str, Tensor] = {}
         self.left: dict[str, float] = {}
+        self.noise = max(noise_left(self._part, self._part), 1e-12)
 
     @torch.no_grad()
     def __call__(self, name: str, predict: Predictor) -> None:
@@ -163,8 +169,7 @@ class _Look:
 
     def shares_left(self) -> dict[str, float]:
         """The standard deviation that each result leaves over that of the picture."""
-        noise = max(noise_left(self._part, self._part), 1e-12)
-        return {name: math.sqrt(left / noise) for name, left in self.left.items()}
+        return {name: math.sqrt(left / self.noise) for name, left in self.left.items()}
 
     def impulses(self) -> float:
         """The share of the samples that stand out alone."""
