@@ -37,6 +37,16 @@ def test_known_noise_is_left_to_the_pretrained_network() -> None:
     plain = Denoiser("none", weights=known)(noisy)
     result = Denoiser("ttt-mim", weights=known).run(noisy)
     assert psnr(clean, result.samples) > psnr(clean, plain) - 0.05
+    assert result.steps == 0
+    assert "knows this noise" in result.reason
+
+
+def test_impulses_that_the_network_knows_are_left_to_it() -> None:
+    clean, noisy = noisy_scene("salt-pepper:0.05", 192)
+    result = Denoiser("ttt-mim").run(noisy)
+    assert psnr(clean, result.samples) > psnr(clean, noisy) + 10
+    assert (result.steps, result.kept_step) == (0, 0)
+    assert "knows this noise" in result.reason
 
 
 def test_noise_that_texture_drowns_is_not_learned_from() -> None:
@@ -52,11 +62,12 @@ def gaussian_only() -> str:
 
 
 def test_an_adaptation_that_runs_away_is_refused() -> None:
-    _, noisy = noisy_scene("gaussian:25")
-    result = Denoiser("ttt-mim", options={"lr": 0.05}).run(noisy)
-    assert result.kept_step == 0
+    _, noisy = noisy_scene("correlated:25,1")
+    weights = gaussian_only()
+    result = Denoiser("ttt-mim", weights=weights, options={"lr": 0.5}).run(noisy)
+    assert result.steps > result.kept_step == 0
     assert "none of" in result.reason
-    np.testing.assert_array_equal(result.samples, Denoiser("none")(noisy))
+    np.testing.assert_array_equal(result.samples, Denoiser("none", weights=weights)(noisy))
 
 
 def test_without_validation_all_steps_are_kept() -> None:

@@ -15,16 +15,15 @@ from ..defects import impulses
 from ..orientation import ORIENTATIONS, turned, turned_back
 from ..validation import noise_left
 from .base import Adaptation, Candidate, Member, Observer, Predictor, option, random_crop, require
-from .ttt_mim import SMALLEST_SIDE, TTTMIM
+from .ttt_mim import IMPULSES, SMALLEST_SIDE, TTTMIM
 
 BUDGETS = ("fast", "balanced", "best")
 DEFAULT, SMALL, SECOND = "ttt-mim", "ttt-mim-small", "ttt-mim-gaussian"
 LOOKED_AT = 256
 # All limits were chosen on held-out training photos under known noise. Networks that leave at most
 # 1.5 times the variance that the best leaves are better together, if that is at most a tenth of the
-# noise's: what is left of weak noise, and of unknown noise, does not tell which is better. Clean
-# photos with impulses of 1 % are found to have 0.9 to 1.1 %.
-MORE_LEFT, KNOWN, IMPULSES = 1.5, 0.1, 0.007
+# noise's: what is left of weak noise, and of unknown noise, does not tell which is better.
+MORE_LEFT, KNOWN = 1.5, 0.1
 # Adapted, a network smooths more: that it leaves less must be plain to see.
 LEFT_BY_ADAPTED = 2.0
 
