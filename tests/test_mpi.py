@@ -92,9 +92,10 @@ def test_it_keeps_the_networks_of_before_it_got_worse(tmp_path: Path) -> None:
     assert mse(every(noisy), clean) > mse(noisy, clean) > 2 * mse(stopped.samples, clean)
 
 
-def test_no_step_is_kept_where_none_gains() -> None:
+@pytest.mark.parametrize("lr", [0.3, 1e30])  # the second one ends in no numbers
+def test_no_step_is_kept_where_none_gains(lr: float) -> None:
     noisy, clean = noisy_and_clean()
-    result = Denoiser("mpi", weights="mpi", steps=20, options={"lr": 0.3}).run(noisy)
+    result = Denoiser("mpi", weights="mpi", steps=20, options={"lr": lr}).run(noisy)
     assert (result.kept_step, result.steps) == (0, 20)
     assert mse(result.samples, clean) < 0.3 * mse(noisy, clean)
 

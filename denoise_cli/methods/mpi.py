@@ -248,7 +248,8 @@ def _is_worse(errors: Tensor, before: Tensor) -> bool:
     more = errors - before
     if len(more) < 2:
         return False
-    return float(more.mean()) > WORSE * float(more.std()) / math.sqrt(len(more))
+    chance = WORSE * float(more.std()) / math.sqrt(len(more))
+    return not float(more.mean()) <= chance  # a network that diverged predicts no numbers
 
 
 def _numbers(network: nn.Module) -> Iterator[Tensor]:
