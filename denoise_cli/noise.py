@@ -209,7 +209,7 @@ class Camera:
             to_srgb = torch.linalg.inv(to_sensor)
             noise = _recolor(gains * _demosaic(noise), to_srgb)
             variance = _recolor(gains**2 * variance, to_srgb**2)  # but for what demosaicing does
-        noisy = _developed(linear + noise)
+        noisy = _developed(linear + noise, 1 / 2.2)
         variance = variance * (noise.square().mean((2, 3), True) / variance.mean((2, 3), True))
         mean = mean + _mean_clipped(linear, variance, 1 / 2.2) - clean
         if not self.smoothed.high:
@@ -386,10 +386,13 @@ _SLICES = torch.special.ndtri((torch.arange(16) + 0.5) / 16).tolist()
 def _mean_clipped(linear: Tensor, variance: Tensor, power: float = 1.0) -> Tensor:
     """The mean of ``(linear + noise).clamp(0, 1) ** power`` under Gaussian noise."""
     spread = variance.clamp(min=0).sqrt()
-    return torch.stack([_developed(linear + z * spread, power) for z in _SLICES]).mean(dim=0)
+    total = torch.zeros_like(linear)  # one by one: sixteen large pictures are much memory
+    for z in _SLICES:
+        total += _developed(linear + z * spread, power)
+    return total / len(_SLICES)
 
 
-def _developed(linear: Tensor, power: float = 1 / 2.2) -> Tensor:
+def _developed(linear: Tensor, power: float) -> Tensor:
     return linear.clamp(0, 1) ** power
 
 

@@ -35,12 +35,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tifffile.imwrite(inputs / "stack.tif", np.stack([gray, gray[::-1]]) * 16, imagej=True)
     (inputs / "z.png").write_text("no picture")
     arguments = [str(inputs), "-o", str(folder / "out"), "--report", str(folder / "report.html")]
-    weights = [
-        "-m",
-        "ttt-mim",
-        "-w",
-        "ttt-mim-gaussian",
-    ]  # which do not know the noise of the stack
+    # These weights do not know the noise of the stack.
+    weights = ["-m", "ttt-mim", "-w", "ttt-mim-gaussian"]
     settings = [*weights, "--steps", "2", "-O", "crop=64", "--device", "cpu", "-q"]
     with pytest.raises(SystemExit) as exit_:
         main([*arguments, *settings])

@@ -159,12 +159,10 @@ class _Look:
         self._results[name] = predict(self._part).float()
         self.left[name] = noise_left(self._part, self._results[name])
 
-    def _mean(self, names: list[str]) -> Tensor:
-        return torch.stack([self._results[name] for name in names]).mean(dim=0)
-
     def left_by_mean(self, names: list[str]) -> float:
         """The variance that the flattest places of the mean of these results hold."""
-        return noise_left(self._part, self._mean(names))
+        mean = torch.stack([self._results[name] for name in names]).mean(dim=0)
+        return noise_left(self._part, mean)
 
     def shares_left(self) -> dict[str, float]:
         """The standard deviation that each result leaves over that of the picture."""
