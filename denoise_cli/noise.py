@@ -152,6 +152,26 @@ class JPEG:
 
 
 @dataclass(frozen=True)
+class Defocus:
+    """No noise, but a softer picture for the noise after it, as in ``defocus:0.5-1.5+camera``.
+
+    Pixels of cameras and microscopes are finer than what their lenses draw; pictures made smaller
+    are sharper. A Gaussian of standard deviation SIGMA, in pixels.
+    """
+
+    sigma: Range
+
+    def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        return self.sample_and_mean(clean, clean, generator)[0]
+
+    def sample_and_mean(
+        self, picture: Tensor, mean: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        sigma = self.sigma.draw(picture, generator)
+        return _blur(picture, sigma, "replicate"), _blur(mean, sigma, "replicate")
+
+
+@dataclass(frozen=True)
 class Clip:
     """What a file of 8 bits keeps: samples on 0..1, rounded to 255 steps."""
 
@@ -303,6 +323,7 @@ NOISES: dict[str, tuple[_Builder, str]] = {
     "correlated": (Correlated, "SIGMA[,WIDTH[,SHARED]]"),
     "jpeg": (JPEG, "QUALITY"),
     "clip": (Clip, ""),
+    "defocus": (Defocus, "SIGMA"),
     "camera": (Camera, "[SHOT[,SMOOTHED]]"),
 }
 
@@ -396,14 +417,14 @@ def _developed(linear: Tensor, power: float) -> Tensor:
     return linear.clamp(0, 1) ** power
 
 
-def _blur(pictures: Tensor, width: Tensor) -> Tensor:
+def _blur(pictures: Tensor, width: Tensor, edges: str = "circular") -> Tensor:
     """Blur each picture by a Gaussian of its own standard deviation, in pixels."""
     count, channels, rows, columns = pictures.shape
     reach = torch.arange(-4, 5, device=pictures.device, dtype=pictures.dtype)
     kernel = torch.exp(-0.5 * (reach / width.reshape(-1, 1).clamp(min=0.05)) ** 2)
     kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0)
     flat = pictures.reshape(1, count * channels, rows, columns)
-    flat = F.pad(flat, (4, 4, 4, 4), mode="circular")
+    flat = F.pad(flat, (4, 4, 4, 4), mode=edges)
     groups = count * channels
     flat = F.conv2d(flat, kernel.reshape(groups, 1, 9, 1), groups=groups)
     flat = F.conv2d(flat, kernel.reshape(groups, 1, 1, 9), groups=groups)

@@ -181,6 +181,7 @@ def test_table_ends_with_the_mean(tmp_path, evaluate):
         ([], "either --noisy or --noise"),
         (["--noise", "gaussian:5", "--noisy", "."], "either --noisy or --noise"),
         (["--noise", "snow:5"], "unknown noise 'snow:5'"),
+        (["--noise", "defocus:1+gaussian:5"], "for training"),
         (["--noise", "gaussian:5", "-m", "magic"], "unknown method"),
         (["--noise", "gaussian:5", "-O", "magic=1"], "no option 'magic'"),
     ],

@@ -101,6 +101,21 @@ def test_clip_keeps_what_a_file_of_8_bits_keeps() -> None:
         noise.parse("clip:3")
 
 
+def test_defocus_softens_the_picture_before_its_noise_and_not_the_noise() -> None:
+    clean = torch.zeros(2, 3, 64, 64)
+    clean[..., 32:] = 0.8
+    generator = torch.Generator().manual_seed(0)
+    spec = noise.parse("defocus:2+gaussian:25")
+    noisy, soft = noise.sample_and_mean(spec, clean, clean, generator)
+    steepest = (soft[..., 1:] - soft[..., :-1]).amax(dim=-1)
+    assert steepest.max() < 0.2 < 0.8 == (clean[..., 1:] - clean[..., :-1]).max()
+    assert torch.allclose(soft[..., :20], clean[..., :20])  # flat places stay, the edges too
+    assert torch.allclose(soft[..., 44:], clean[..., 44:])
+    added = (noisy - soft).numpy()
+    assert added.std() == pytest.approx(25 / 255, rel=0.05)
+    assert abs((added[..., 1:] * added[..., :-1]).mean()) / added.var() < 0.05
+
+
 @pytest.mark.parametrize(
     "spec", ["camera:0.02", "camera:0.005,0-1", "poisson-gaussian:0.02,0.005+clip", "mix:camera"]
 )

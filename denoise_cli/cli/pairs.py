@@ -44,6 +44,9 @@ def synthetic(clean: Path, specs: list[str], *, seed: int, limit: int | None) ->
     """
     from ..noise import parse
 
+    for spec in specs:
+        if "defocus" in spec:
+            raise UsageError(f"{spec}: defocus changes the clean picture; it is for training")
     models = [(spec, parse(spec)) for spec in specs]
     paths = spread(files.expand(clean), limit)
     return [
