@@ -15,6 +15,7 @@ from typing import Any
 import typer
 
 from denoise_cli.cli import DEFAULT, EXAMPLES, EXIT_CODES, MORE_EXAMPLES, app
+from denoise_cli.noise import NOISES
 
 PAGE = Path(__file__).with_name("cli.md")
 INTRODUCTION = """\
@@ -26,6 +27,16 @@ output). Messages go to standard error, data to standard output.
 
 Shell completion of commands, options and their values: `denoise --install-completion` sets it up
 for your shell, `denoise --show-completion` prints what it would install.
+"""
+
+NOISE = """\
+## Noise
+
+What `--noise SPEC` of `train` and `evaluate` may be. Pictures are on 0..1 there; nothing is clipped
+or rounded unless a model says so. A number may be a range, as in `gaussian:5-50`, drawn anew for
+each picture. `A+B` applies one after the other, `mix:A*WEIGHT/B*WEIGHT` draws one for each picture,
+and `measured:PATH` is noise measured from frames.
+
 """
 
 
@@ -46,7 +57,16 @@ def page() -> str:
             parts += _command(command, f"denoise {name}")
             if name in MORE_EXAMPLES:
                 parts.append(f"```sh\n{MORE_EXAMPLES[name]}\n```\n")
+    parts.append(NOISE + _table("Noise", list(_noises())))
     return "\n".join(parts)
+
+
+def _noises() -> Iterator[tuple[str, str]]:
+    """How each noise is written, and the first paragraph of what its class says."""
+    for name, (model, arguments) in NOISES.items():
+        first = inspect.cleandoc(model.__doc__ or "").split("\n\n")[0]
+        written = f"{name}:{arguments}".removesuffix(":").replace(":[", "[:")
+        yield written, " ".join(first.split()).replace("``", "`")
 
 
 def _command(command: Any, name: str) -> Iterator[str]:
