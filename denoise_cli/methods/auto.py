@@ -26,6 +26,9 @@ LOOKED_AT = 256
 MORE_LEFT, KNOWN = 1.5, 0.1
 # Adapted, a network smooths more: that it leaves less must be plain to see.
 LEFT_BY_ADAPTED = 2.0
+# The orientations of a balanced mean: as it is, turned, mirrored, both. Four of one network gain
+# 0.1 to 0.2 dB on all kinds of noise, eight hardly more.
+SPREAD = (0, 7, 2, 5)
 
 
 @dataclass(frozen=True)
@@ -38,15 +41,16 @@ class Auto:
     mean of estimates of about the same error is better than each: where the best leaves at most a
     tenth of the noise's variance in the flattest places, the others are averaged in that leave at
     most 1.5 times as much. The adapted one is, whatever the noise, where it leaves at most half of
-    what the others do. Impulses only the first knows.
+    what the others do. Impulses only the first knows. The picture is turned or mirrored for each
+    pass of a network, up to four in all, and the results are turned back before the mean.
     """
 
     networks: ClassVar[tuple[str, ...]] = (SMALL, SECOND)
 
     budget: str = option(
         "balanced",
-        "fast: one network and no adaptation; balanced; best: also turned and mirrored, eight "
-        "results averaged",
+        "fast: one network, one pass, no adaptation; balanced: up to four passes, the picture "
+        "turned and mirrored; best: eight of each network",
     )
     steps: int = option(8, "gradient steps at most of the network that is adapted")
 
@@ -70,11 +74,11 @@ class Auto:
         first: dict[str, Predictor] = {DEFAULT: network, SMALL: networks[SMALL]}
         if min(noisy.shape[-2:]) < SMALLEST_SIDE:
             reason = f"{' and '.join(first)}: the picture is too small to tell more"
-            return Adaptation(self._finish(partial(_mean, tuple(first.values()))), reason=reason)
+            return Adaptation(self._mean(list(first.values())), reason=reason)
         look = _Look(noisy, generator)
         if look.impulses() > IMPULSES:
             reason = f"{DEFAULT}: single samples stand out, and it alone knows such noise"
-            return Adaptation(self._finish(network), reason=reason)
+            return Adaptation(self._mean([network]), reason=reason)
         for name, predict in first.items():
             look(name, predict)
         least = min(look.left.values())
@@ -96,15 +100,20 @@ class Auto:
             for name, share in look.shares_left().items()
         )
         return Adaptation(
-            self._finish(partial(_mean, tuple(every[name] for name in used))),
+            self._mean([every[name] for name in used]),
             steps=made.steps,
             kept_step=made.kept_step if together else 0,
             reason=_reason(candidates),
             candidates=candidates,
         )
 
-    def _finish(self, predict: Predictor) -> Predictor:
-        return partial(_turned, predict) if self.budget == "best" else predict
+    def _mean(self, networks: list[Predictor]) -> Predictor:
+        """Of each network as many passes, each of another orientation."""
+        if self.budget == "best":
+            passes = [(network, each) for network in networks for each in range(ORIENTATIONS)]
+        else:
+            passes = list(zip(networks * (len(SPREAD) // len(networks)), SPREAD, strict=False))
+        return partial(_mean, passes)
 
 
 def _adapted(
@@ -181,17 +190,10 @@ def _reason(candidates: tuple[Candidate, ...]) -> str:
     return f"{chosen}{f', without {rest[0]}' if rest else ''}: {left} of the noise left"
 
 
-def _mean(predictors: tuple[Predictor, ...], noisy: Tensor) -> Tensor:
-    total = predictors[0](noisy).float()
-    for predict in predictors[1:]:
-        total = total + predict(noisy).float()
-    return total / len(predictors)
-
-
-def _turned(predict: Predictor, noisy: Tensor) -> Tensor:
-    """The mean over the eight orientations of the picture."""
+def _mean(passes: list[tuple[Predictor, int]], noisy: Tensor) -> Tensor:
+    """The mean of what networks make of the picture in the orientations given with them."""
     total = torch.zeros_like(noisy, dtype=torch.float32)
-    for orientation in range(ORIENTATIONS):
+    for predict, orientation in passes:
         seen = turned(noisy, orientation).contiguous(memory_format=torch.channels_last)
         total += turned_back(predict(seen).float(), orientation)
-    return total / ORIENTATIONS
+    return total / len(passes)
