@@ -56,5 +56,22 @@ def test_the_page_says_what_was_measured_and_goes_on_where_it_was(folder):
     assert Path("page.md").read_text() == page
 
 
+def test_what_papers_print_stands_beside_what_is_measured_on_whole_sets(folder):
+    Path("sets/PolyU").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for index in range(2):
+        clean = np.full((72, 64, 3), 100 + 30 * index)
+        for kind, picture in (("mean", clean), ("real", clean + rng.normal(0, 20, clean.shape))):
+            stored = picture.clip(0, 255).astype(np.uint8)
+            Image.fromarray(stored).save(f"sets/PolyU/{index}_{kind}.png")
+    fixed = ["sets", "cells.jsonl", "--limit", 1, "--crop", 64, "--rows", "PolyU", "-o", "page.md"]
+    done = run(*fixed, "--papers").splitlines()
+    assert done == ["PolyU nlm 1", "PolyU wavelet 1", "PolyU none 2", "PolyU auto 2"]
+    cells = [json.loads(line) for line in Path("cells.jsonl").read_text().splitlines()]
+    measured = [np.mean([r["psnr"] for r in cell["records"]]) for cell in cells[2:]]
+    row = " | ".join(f"{psnr:.2f} [2]" for psnr in measured)
+    assert f"| TTT-MIM | PolyU | 38.45 | {row} |" in Path("page.md").read_text()
+
+
 def test_the_help_names_all_baselines():
     assert set(competitors.BASELINES) == set(BASELINES)

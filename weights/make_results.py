@@ -1,6 +1,7 @@
 """Write weights/RESULTS.md: every method and classical denoisers on every kind of noise.
 
 python weights/make_results.py DATA CACHE [--limit N] [--crop SIDE] [--rows TEXT] [--skip M=ROWS]
+    [--papers]
 
 DATA holds the test sets (see SETS), CACHE is a file of JSON lines that finished cells are kept
 in: started again, the script measures what is missing and writes the page anew. All numbers come
@@ -56,25 +57,6 @@ SYNTHETIC = {
 }
 REAL = ("PolyU", "SIDD", "CC15", "FMDD")
 
-# What the papers' authors print, PSNR in dB, and how far it can be compared. Of TTT-MIM it is their
-# notebook, which repeats Table 1 of the paper; results move by 0.1 dB with the random mask.
-PRINTED = [
-    ("TTT-MIM", "SIDD", "33.52", "central 448 x 448 pixels"),
-    ("TTT-MIM", "PolyU", "38.45", "whole pictures"),
-    ("TTT-MIM", "FMDD", "31.77", "printed as 44.69: the pictures were scaled by ImageNet's "
-     "deviation before scoring, which adds 12.92 dB; central 256 x 256 pixels"),
-    ("TTT-MIM", "Gaussian, variance 0.01", "29.78", "ImageNet, noise clipped and 8 bits"),
-    ("TTT-MIM", "Gaussian, variance 0.02", "27.44", "ImageNet, noise clipped and 8 bits"),
-    ("TTT-MIM", "salt & pepper 0.05", "25.91", "ImageNet"),
-    ("TTT-MIM", "Poisson, peak 256", "32.84", "ImageNet; much weaker than the rows here"),
-    ("MPI", "Gaussian, sigma 25", "33.82", "one picture of 512 x 512, 200 steps, SSIM 0.919, "
-     "13.6 s on a GPU: the authors' notebook"),
-    ("Meta-transfer", "real photos", "+0.015 to +0.03", "the gain by adapting; no weights exist"),
-    ("Masked Image Training", "", "", "prints 8-bit PSNR without a border of one pixel; its "
-     "output is random by 0.01 dB"),
-    ("GainTuning", "", "", "gray pictures only, one network for each noise range"),
-]  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Row:
@@ -88,6 +70,60 @@ class Row:
         return f"{self.name}, {self.noise}" if self.noise else self.name
 
 
+@dataclass(frozen=True)
+class Printed:
+    """A figure that the authors of a paper print, and what is measured for comparison.
+
+    Attributes
+    ----------
+    psnr : str
+        In dB.
+    note : str
+        How far it can be compared.
+    row : Row or None
+        Pictures like theirs, all that there are.
+    crop : int or None
+        Of these only the central part.
+    """
+
+    paper: str
+    what: str
+    psnr: str
+    note: str = ""
+    row: Row | None = None
+    crop: int | None = None
+
+
+# Those of TTT-MIM are of the authors' notebook, which repeats Table 1 of the paper; results move by
+# 0.1 dB with the random mask.
+PRINTED = [
+    Printed("TTT-MIM", "SIDD, central 448 x 448 pixels", "33.52",
+            "learning rate and mask chosen for the set; 2 of its pictures here", Row("SIDD", None),
+            448),
+    Printed("TTT-MIM", "PolyU", "38.45", "likewise; 57 of its 100 pictures here",
+            Row("PolyU", None)),
+    Printed("TTT-MIM", "FMDD, central 256 x 256 pixels", "31.77",
+            "likewise; printed as 44.69: the pictures were scaled by ImageNet's deviation before "
+            "scoring, which adds 12.92 dB; 24 of its 48 pictures here", Row("FMDD", None), 256),
+    Printed("TTT-MIM", "Gaussian, variance 0.01", "29.78", "ImageNet, noise clipped and 8 bits"),
+    Printed("TTT-MIM", "Gaussian, variance 0.02", "27.44", "ImageNet, noise clipped and 8 bits"),
+    Printed("TTT-MIM", "salt & pepper 0.05", "25.91", "ImageNet"),
+    Printed("TTT-MIM", "Poisson, peak 256", "32.84", "ImageNet; much weaker than the rows above"),
+    Printed("MPI", "CSet9, sigma 10", "34.95", "1000 steps", Row("CSet9", "gaussian:10")),
+    Printed("MPI", "CSet9, sigma 25", "31.60", "1000 steps", Row("CSet9", "gaussian:25")),
+    Printed("MPI", "CSet9, sigma 50", "28.15", "1000 steps", Row("CSet9", "gaussian:50")),
+    Printed("MPI", "McMaster, sigma 25", "31.90", "1000 steps", Row("McMaster", "gaussian:25")),
+    Printed("MPI", "sigma 25", "33.82", "one picture of 512 x 512, 200 steps, SSIM 0.919, 13.6 s "
+            "on a GPU: the authors' notebook"),
+    Printed("Meta-transfer", "real photos", "+0.015 to +0.03",
+            "the gain by adapting; no weights exist"),
+    Printed("Masked Image Training", "", "", "prints 8-bit PSNR without a border of one pixel; its "
+            "output is random by 0.01 dB"),
+    Printed("GainTuning", "", "", "gray pictures only, one network for each noise range"),
+]  # fmt: skip
+COMPARED = ("none", "auto")  # columns that are measured for comparison with them
+
+
 def rows() -> list[Row]:
     made = [Row(name, noise) for noise, names in SYNTHETIC.items() for name in names]
     return made + [Row(name, None) for name in REAL]
@@ -96,15 +132,21 @@ def rows() -> list[Row]:
 def main() -> None:
     arguments = _arguments()
     cells = _read(arguments.cache)
-    for row in rows():
+    jobs = [
+        (row, [c for c in COLUMNS if _wanted(c, row, arguments.skip)], arguments.limit,
+         arguments.crop)
+        for row in rows()
+    ]  # fmt: skip
+    if arguments.papers:
+        jobs += [(p.row, list(COMPARED), None, p.crop) for p in PRINTED if p.row]
+    for row, wanted, limit, crop in jobs:
         if not any(text in row.title for text in arguments.rows.split(";")):
             continue
-        wanted = [c for c in COLUMNS if _wanted(c, row, arguments.skip)]
-        missing = [c for c in wanted if _key(row.title, c, arguments) not in cells]
+        missing = [column for column in wanted if (row.title, column, limit, crop) not in cells]
         if missing:
-            for column, records in _measure(row, missing, arguments):
-                cell = {"row": row.title, "column": column, "limit": arguments.limit,
-                        "crop": arguments.crop, "records": records}  # fmt: skip
+            for column, records in _measure(row, missing, arguments.data, limit, crop):
+                cell = {"row": row.title, "column": column, "limit": limit, "crop": crop,
+                        "records": records}  # fmt: skip
                 with arguments.cache.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(cell) + "\n")
                 print(row.title, column, len(records), flush=True)
@@ -115,7 +157,8 @@ def main() -> None:
         if (limit, crop) == (arguments.limit, arguments.crop)
     }
     _plots(mine, arguments.output.parent)
-    arguments.output.write_text(_page(mine, arguments), encoding="utf-8")
+    page = _page(mine, arguments) + _papers(found)
+    arguments.output.write_text(page, encoding="utf-8")
 
 
 def _arguments() -> argparse.Namespace:
@@ -126,15 +169,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--crop", type=int, help="only the central SIDE x SIDE pixels of each")
     parser.add_argument("--rows", default="", help="only rows with one of these texts, by ;")
     parser.add_argument(
+        "--papers", action="store_true",
+        help="measure the whole sets that papers print figures for, too",
+    )  # fmt: skip
+    parser.add_argument(
         "--skip", action="append", default=[], metavar="METHOD=TEXT;TEXT",
         help="measure a slow method on rows with one of these texts only",
     )  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, default=PAGE)
     return parser.parse_args()
-
-
-def _key(row: str, column: str, arguments: argparse.Namespace) -> tuple[Any, ...]:
-    return row, column, arguments.limit, arguments.crop
 
 
 def _read(cache: Path) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
@@ -150,12 +193,12 @@ def _wanted(column: str, row: Row, skip: list[str]) -> bool:
 
 
 def _measure(
-    row: Row, columns: list[str], arguments: argparse.Namespace
+    row: Row, columns: list[str], data: Path, limit: int | None, crop: int | None
 ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """The records of each column, from one run of `denoise evaluate` for each checkpoint."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _prepare(row, folder, arguments)
+        _prepare(row, folder, data, limit, crop)
         source = ["--noise", row.noise] if row.noise else ["--noisy", str(folder / "noisy")]
         groups: dict[str, list[str]] = {}
         for column in columns:
@@ -175,9 +218,9 @@ def _measure(
                 yield column, [r for r in records if r.get("method") == method]
 
 
-def _prepare(row: Row, folder: Path, arguments: argparse.Namespace) -> None:
+def _prepare(row: Row, folder: Path, data: Path, limit: int | None, crop: int | None) -> None:
     """The row's pictures as PNG in ``folder/clean`` and ``folder/noisy``, with equal names."""
-    clean, noisy = (None if s is None else arguments.data / s for s in SETS[row.name])
+    clean, noisy = (None if s is None else data / s for s in SETS[row.name])
     pairs: list[tuple[Path | None, Path]]
     assert clean is not None
     if noisy is None:
@@ -187,13 +230,13 @@ def _prepare(row: Row, folder: Path, arguments: argparse.Namespace) -> None:
                  if p.name.startswith("NOISY")]  # fmt: skip
     else:
         pairs = list(match(_images(noisy), _images(clean)))
-    for index, (first, second) in enumerate(spread(pairs, arguments.limit)):
+    for index, (first, second) in enumerate(spread(pairs, limit)):
         name = f"{index:03d}_{second.stem}.png"
         for path, place in ((first, "noisy"), (second, "clean")):
             if path is not None:
                 image = io.read(path)
                 (folder / place).mkdir(exist_ok=True)
-                _write(_centre(image.samples, arguments.crop), folder / place / name)
+                _write(_centre(image.samples, crop), folder / place / name)
 
 
 def _images(folder: Path) -> list[Path]:
@@ -228,6 +271,7 @@ def _page(cells: Cells, arguments: argparse.Namespace) -> str:
     size = f"the central {arguments.crop} x {arguments.crop} pixels of" if arguments.crop else ""
     few = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
     options = [f"--{n} {getattr(arguments, n)}" for n in ("limit", "crop") if getattr(arguments, n)]
+    options += ["--papers"] if arguments.papers else []
     options += [f"--skip '{rule}'" for rule in arguments.skip]
     parts = [
         "# Results\n",
@@ -253,15 +297,31 @@ def _page(cells: Cells, arguments: argparse.Namespace) -> str:
         "## What adaptation gains\n",
         "PSNR with adaptation minus PSNR of `none` on the same picture; a dot is a picture.\n",
         f"![Gain of each adaptation on each picture]({GAIN})\n",
-        "## What the papers' authors print\n",
-        "Pictures, noise and scoring differ from those above, as the last column says, so that a "
-        "difference of some tenths of a dB says nothing. TTT-MIM's are of the authors' notebook, "
-        "which repeats Table 1 of the paper, where learning rate and mask were chosen for each "
-        "set.\n",
-        "| paper | row | PSNR in dB | note |\n|---|---|---|---|\n"
-        + "".join(f"| {' | '.join(entry)} |\n" for entry in PRINTED),
     ]
     return "\n".join(parts)
+
+
+def _papers(cells: dict[tuple[Any, ...], list[dict[str, Any]]]) -> str:
+    """What the papers print, beside what was measured on the same pictures or parts of them."""
+    lines = [
+        "\n## What the papers' authors print\n",
+        "Beside it `none` and `auto` on all pictures of that set that there are, whole but where "
+        "the row says otherwise; in brackets how many. Noise and scoring of the other papers "
+        "differ, as the last column says, so that nothing is set beside their figures.\n",
+        f"| paper | row | PSNR in dB | {' | '.join(COMPARED)} | note |",
+        "|---" * (4 + len(COMPARED)) + "|",
+    ]
+    for entry in PRINTED:
+        measured = ["" for _ in COMPARED]
+        if entry.row:
+            keys = [(entry.row.title, column, None, entry.crop) for column in COMPARED]
+            measured = [
+                f"{_mean(cells[key], 'psnr'):.2f} [{len(cells[key])}]" if key in cells else ""
+                for key in keys
+            ]
+        line = [entry.paper, entry.what, entry.psnr, *measured, entry.note]
+        lines.append(f"| {' | '.join(line)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _score(records: list[dict[str, Any]], best: float) -> str:
