@@ -216,8 +216,7 @@ def _points(channel: Tensor) -> list[tuple[float, float, int]]:
     One for each of the groups that `GROUPS` delimits.
     """
     patches = _patches(channel)
-    ends = (patches <= channel.min()) | (patches >= channel.max())
-    patches = patches[:, ends.float().mean(dim=0) <= MOST_CLIPPED]
+    patches = patches[:, _is_unclipped(patches, channel)]
     order = patches.mean(dim=0).argsort()
     points = []
     for first, last in pairwise(int(share * len(order)) for share in GROUPS):
@@ -251,8 +250,10 @@ def _line(brightness: Tensor, variance: Tensor, count: Tensor, darkest: float) -
 
 
 def _variance(channel: Tensor) -> float:
-    """The noise variance in `channel` (N, Y, X)."""
-    return _patch_variance(_patches(channel))
+    """The noise variance in `channel` (N, Y, X), of patches that are not clipped if there are."""
+    patches = _patches(channel)
+    unclipped = patches[:, _is_unclipped(patches, channel)]
+    return _patch_variance(unclipped if unclipped.shape[1] >= FEWEST_PATCHES else patches)
 
 
 def _patches(channel: Tensor) -> Tensor:
@@ -262,6 +263,12 @@ def _patches(channel: Tensor) -> Tensor:
     stride = max(1, round((count * rows * columns / MOST_PATCHES) ** 0.5))
     patches = F.unfold(channel[:, None].float(), side, stride=stride)
     return patches.transpose(0, 1).flatten(1)
+
+
+def _is_unclipped(patches: Tensor, channel: Tensor) -> Tensor:
+    """Which of `patches` (pixels, K) have few samples at an end of the range of `channel`."""
+    ends = (patches <= channel.min()) | (patches >= channel.max())
+    return ends.float().mean(dim=0) <= MOST_CLIPPED
 
 
 def _thirds(patches: Tensor) -> tuple[Tensor, ...]:

@@ -42,7 +42,9 @@ def test_on_white_noise_the_mean_is_better_than_any() -> None:
     clean, noisy = pictures(128, spec="gaussian:25")
     names = ("ttt-mim", SMALL, SECOND)
     together = Denoiser("auto")(noisy)
-    np.testing.assert_allclose(together, mean_of_orientations(noisy, *names), atol=4e-3)
+    mean = mean_of_orientations(noisy, *names)
+    assert np.mean(np.abs(together - mean) < 4e-3) > 0.8  # elsewhere details are given back
+    assert psnr(clean, together) > psnr(clean, mean) - 0.02
     assert psnr(clean, together) > max(psnr(clean, mean_of(noisy, name)) for name in names)
 
 

@@ -31,8 +31,9 @@ ALLOWED = {
     "streaming": {"image", "normalize", "methods"},
     "training": LEAVES - {"tile"} | {"checkpoints", "io", "measured", "noise", "objectives"},
     "methods": {"gains", "objectives", "masking", "noise", "noise_level", "validation", "values"}
-    | {"defects", "orientation", "views"},
+    | {"defects", "details", "orientation", "views"},
     "views": {"noise_level", "objectives"},
+    "details": {"noise_level"},
     "checkpoints": {"foreign", "networks", "normalize", "store"},
     "foreign": {"networks", "published", "store"},
     "published": {"networks", "store"},

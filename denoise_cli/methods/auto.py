@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from .. import details
 from ..defects import impulses
 from ..orientation import ORIENTATIONS, turned, turned_back
 from ..validation import noise_left
@@ -42,7 +43,8 @@ class Auto:
     tenth of the noise's variance in the flattest places, the others are averaged in that leave at
     most 1.5 times as much. The adapted one is, whatever the noise, where it leaves at most half of
     what the others do. Impulses only the first knows. The picture is turned or mirrored for each
-    pass of a network, up to four in all, and the results are turned back before the mean.
+    pass of a network, up to four in all, and the results are turned back before the mean. Where
+    more than white noise was removed, the details in it are given back (`denoise_cli.details`).
     """
 
     networks: ClassVar[tuple[str, ...]] = (SMALL, SECOND)
@@ -99,21 +101,26 @@ class Auto:
             Candidate(name, (name in used) / len(used), share)
             for name, share in look.shares_left().items()
         )
+        variance = details.white_variance(noisy, look.part, look.mean(used))
         return Adaptation(
-            self._mean([every[name] for name in used]),
+            self._mean([every[name] for name in used], variance),
             steps=made.steps,
             kept_step=made.kept_step if together else 0,
             reason=_reason(candidates),
             candidates=candidates,
         )
 
-    def _mean(self, networks: list[Predictor]) -> Predictor:
-        """Of each network as many passes, each of another orientation."""
+    def _mean(self, networks: list[Predictor], variance: float | None = None) -> Predictor:
+        """Of each network as many passes, each of another orientation.
+
+        With the `variance` of white noise, details are given back.
+        """
         if self.budget == "best":
             passes = [(network, each) for network in networks for each in range(ORIENTATIONS)]
         else:
             passes = list(zip(networks * (len(SPREAD) // len(networks)), SPREAD, strict=False))
-        return partial(_mean, passes)
+        predict = partial(_mean, passes)
+        return predict if variance is None else partial(_with_details, predict, variance)
 
 
 def _adapted(
@@ -150,6 +157,7 @@ class _Look:
 
     Attributes
     ----------
+    part : Tensor (1, C, Y, X)
     left : dict of float
         The variance that the flattest places of each result hold.
     noise : float
@@ -158,20 +166,23 @@ class _Look:
 
     def __init__(self, noisy: Tensor, generator: torch.Generator) -> None:
         size = min(LOOKED_AT, *noisy.shape[-2:]) // SMALLEST_SIDE * SMALLEST_SIDE
-        self._part = random_crop(noisy, size, generator)
+        self.part = random_crop(noisy, size, generator)
         self._results: dict[str, Tensor] = {}
         self.left: dict[str, float] = {}
-        self.noise = max(noise_left(self._part, self._part), 1e-12)
+        self.noise = max(noise_left(self.part, self.part), 1e-12)
 
     @torch.no_grad()
     def __call__(self, name: str, predict: Predictor) -> None:
-        self._results[name] = predict(self._part).float()
-        self.left[name] = noise_left(self._part, self._results[name])
+        self._results[name] = predict(self.part).float()
+        self.left[name] = noise_left(self.part, self._results[name])
+
+    def mean(self, names: list[str]) -> Tensor:
+        """Of these results."""
+        return torch.stack([self._results[name] for name in names]).mean(dim=0)
 
     def left_by_mean(self, names: list[str]) -> float:
         """The variance that the flattest places of the mean of these results hold."""
-        mean = torch.stack([self._results[name] for name in names]).mean(dim=0)
-        return noise_left(self._part, mean)
+        return noise_left(self.part, self.mean(names))
 
     def shares_left(self) -> dict[str, float]:
         """The standard deviation that each result leaves over that of the picture."""
@@ -179,7 +190,7 @@ class _Look:
 
     def impulses(self) -> float:
         """The share of the samples that stand out alone."""
-        return impulses(self._part[0].float().cpu().numpy())[0]
+        return impulses(self.part[0].float().cpu().numpy())[0]
 
 
 def _reason(candidates: tuple[Candidate, ...]) -> str:
@@ -197,3 +208,7 @@ def _mean(passes: list[tuple[Predictor, int]], noisy: Tensor) -> Tensor:
         seen = turned(noisy, orientation).contiguous(memory_format=torch.channels_last)
         total += turned_back(predict(seen).float(), orientation)
     return total / len(passes)
+
+
+def _with_details(predict: Predictor, variance: float, noisy: Tensor) -> Tensor:
+    return details.give_back(noisy.float(), predict(noisy), variance)

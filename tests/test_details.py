@@ -1,0 +1,72 @@
+"""Details that were taken away with the noise are given back, and noise is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from denoise_cli import details, noise
+
+SIGMA = 10 / 255
+
+
+def weave() -> tuple[torch.Tensor, torch.Tensor]:
+    """A picture (1, 3, 128, 256) whose right half is a fine weave, and what a blur leaves of it."""
+    smooth = torch.linspace(0.3, 0.6, 256).expand(1, 3, 128, 256).contiguous()
+    clean = smooth.clone()
+    checks = torch.tensor([1.0, -1.0]).repeat(64)
+    clean[..., 128:] += 0.08 * checks * checks[:, None]
+    return clean, smooth
+
+
+def sample(spec: str, clean: torch.Tensor) -> torch.Tensor:
+    return noise.parse(spec).sample(clean, torch.Generator().manual_seed(0))
+
+
+def error(found: torch.Tensor, clean: torch.Tensor) -> float:
+    return float((found - clean).square().mean() ** 0.5)
+
+
+def test_a_texture_that_was_removed_comes_back_and_noise_does_not() -> None:
+    clean, smooth = weave()
+    noisy = sample("gaussian:10", clean)
+    found = details.give_back(noisy, smooth, SIGMA**2)
+    left, right = np.s_[..., :112], np.s_[..., 144:]
+    assert error(found[right], clean[right]) < 0.5 * error(smooth[right], clean[right])
+    assert error(found[right], clean[right]) < SIGMA
+    assert error(found[left], clean[left]) < 0.05 * SIGMA
+
+
+def test_neither_impulses_nor_clipped_places_come_back() -> None:
+    clean = torch.full((1, 3, 96, 96), 0.5)
+    clean[..., :32] = 0.0
+    clipped = sample("gaussian:10", clean).clamp(0, 1)
+    clipped[..., 10::24, 44::20] = 1.0
+    found = details.give_back(clipped, clean, SIGMA**2)
+    # As much of a fifth of the noise as of an impulse would show: 0.5 against 0.04.
+    assert (found - clean).abs().max() < 0.3 * 4 * SIGMA
+    assert torch.equal(found[..., :28], clean[..., :28])
+
+
+@pytest.mark.parametrize(("spec", "is_white"), [
+    ("gaussian:5", True), ("gaussian:25", True), ("gaussian:25+clip", True),
+    ("poisson:40", False), ("correlated:20,1", False), ("speckle:0.05", False),
+])  # fmt: skip
+def test_only_white_noise_is_told_from_details(spec: str, is_white: bool) -> None:
+    clean = torch.linspace(0.02, 0.98, 256).expand(1, 3, 256, 256)
+    noisy = sample(spec, clean)
+    found = details.white_variance(noisy, noisy, clean)
+    assert (found is not None) == is_white
+    if found is not None:
+        sigma = float(spec.split(":")[1].split("+")[0])
+        assert 255 * found**0.5 == pytest.approx(sigma, rel=0.05)
+
+
+def test_where_everything_is_smoothed_nothing_is_taken_for_noise_alone() -> None:
+    clean, smooth = weave()
+    noisy = sample("gaussian:10", clean)
+    half = np.s_[..., 128:]
+    found = details.white_variance(noisy, noisy[half], smooth[half])
+    assert found is not None
+    assert found**0.5 > 2 * SIGMA  # the weave is everywhere: it may be noise
