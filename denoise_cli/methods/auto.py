@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from .. import details
+from .. import details, noise_level
 from ..defects import impulses
 from ..orientation import ORIENTATIONS, turned, turned_back
 from ..validation import noise_left
@@ -41,7 +41,8 @@ class Auto:
     is adapted by TTT-MIM, with the estimate of the error that can refuse it (see `TTTMIM`). The
     mean of estimates of about the same error is better than each: where the best leaves at most a
     tenth of the noise's variance in the flattest places, the others are averaged in that leave at
-    most 1.5 times as much. The adapted one is, whatever the noise, where it leaves at most half of
+    most 1.5 times as much. Noise that is correlated between pixels, as that of cameras, the first
+    knows best. The adapted one is, whatever the noise, where it leaves at most half of
     what the others do. Impulses only the first knows. The picture is turned or mirrored for each
     pass of a network, up to four in all, and the results are turned back before the mean. Where
     more than white noise was removed, the details in it are given back (`denoise_cli.details`).
@@ -84,7 +85,7 @@ class Auto:
         for name, predict in first.items():
             look(name, predict)
         least = min(look.left.values())
-        is_known = least <= KNOWN * look.noise
+        is_known = least <= KNOWN * look.noise and not noise_level.is_correlated(noisy)
         kept = [name for name in first if look.left[name] <= MORE_LEFT * least]
         kept = kept if is_known else [DEFAULT]
         second = networks[SECOND]
