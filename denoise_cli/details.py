@@ -59,6 +59,5 @@ def _impulses(removed: Tensor, variance: float) -> Tensor:
 
 
 def _mean(pictures: Tensor) -> Tensor:
-    rows, columns = (min(WINDOW, (n - 1) // 2 * 2 + 1) for n in pictures.shape[-2:])
-    across = F.avg_pool2d(pictures, (1, columns), 1, (0, columns // 2), count_include_pad=False)
-    return F.avg_pool2d(across, (rows, 1), 1, (rows // 2, 0), count_include_pad=False)
+    across = noise_level.window_mean(pictures, 1, WINDOW)  # one way after the other is quicker
+    return noise_level.window_mean(across, WINDOW, 1)

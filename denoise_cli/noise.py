@@ -328,6 +328,20 @@ NOISES: dict[str, tuple[_Builder, str]] = {
 }
 
 
+def written(name: str) -> str:
+    """How the noise `name` of `NOISES` is written, as in ``camera[:SHOT[,SMOOTHED]]``."""
+    arguments = NOISES[name][1]
+    if arguments.startswith("["):
+        return f"{name}[:{arguments[1:]}"
+    return f"{name}:{arguments}" if arguments else name
+
+
+def softens(noise: Noise) -> bool:
+    """Whether the picture itself is changed, by `noise` or a model that it is made of."""
+    parts = noise.models if isinstance(noise, Chain | Mix) else ()
+    return isinstance(noise, Defocus) or any(map(softens, parts))
+
+
 def parse(spec: str) -> Noise:
     """The noise model a specification names.
 
@@ -354,11 +368,11 @@ def parse(spec: str) -> Noise:
         return Chain(tuple(parse(part) for part in spec.split("+")))
     name, _, text = spec.partition(":")
     if name not in NOISES:
-        known = ", ".join(f"{n}:{a}" for n, (_, a) in NOISES.items())
+        known = ", ".join(map(written, NOISES))
         raise UsageError(
             f"unknown noise {spec!r}; known are {known}, A+B, mix:A*W/B*W and measured:PATH"
         )
-    builder, arguments = NOISES[name]
+    builder, _ = NOISES[name]
     # A camera's shot noise spans decades.
     ranges = [
         _range(part, spec, logarithmic=name == "camera" and not index)
@@ -367,7 +381,7 @@ def parse(spec: str) -> Noise:
     try:
         return builder(*ranges)
     except TypeError:
-        raise UsageError(f"noise {spec!r} is not written {name}:{arguments}") from None
+        raise UsageError(f"noise {spec!r} is not written {written(name)}") from None
 
 
 def _number(text: str, spec: str) -> float:

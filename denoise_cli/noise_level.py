@@ -157,9 +157,10 @@ def trusted(pictures: Tensor, level: NoiseLevel, size: int = 5) -> Tensor:
     `size` pixels around, is below 1.
     """
     ends = (pictures <= pictures.amin()) | (pictures >= pictures.amax())
-    clipped = _smooth(ends.to(pictures.dtype), size) > MOST_CLIPPED
-    counts = (level.shot * _smooth(pictures, size) + level.read) / max(level.shot, DARKEST) ** 2
-    bad = clipped | (counts < FEWEST_COUNTS) if level.shot else clipped
+    bad = window_mean(ends.to(pictures.dtype), size, size) > MOST_CLIPPED
+    if level.shot:
+        light = level.shot * window_mean(pictures, size, size) + level.read
+        bad = bad | (light / max(level.shot, DARKEST) ** 2 < FEWEST_COUNTS)
     return 1 - bad.any(dim=1, keepdim=True).to(pictures.dtype)
 
 
@@ -194,9 +195,10 @@ def is_uniform(pictures: Tensor) -> bool:
     return float(fitted.max() / fitted.min()) < STEEPEST
 
 
-def _smooth(pictures: Tensor, size: int) -> Tensor:
-    """Means of the squares of `size` pixels around each pixel."""
-    return F.avg_pool2d(pictures, size, 1, size // 2, count_include_pad=False)
+def window_mean(pictures: Tensor, rows: int, columns: int) -> Tensor:
+    """Means of the windows of `rows` x `columns` pixels, odd numbers, around each pixel."""
+    around = (rows // 2, columns // 2)
+    return F.avg_pool2d(pictures, (rows, columns), 1, around, count_include_pad=False)
 
 
 def _all_points(pictures: Tensor) -> list[tuple[float, float, int]]:
@@ -205,7 +207,7 @@ def _all_points(pictures: Tensor) -> list[tuple[float, float, int]]:
 
 
 def _line_through(points: list[tuple[float, float, int]], pictures: Tensor) -> NoiseLevel:
-    darkest = float(_smooth(pictures, 5).amin())
+    darkest = float(window_mean(pictures, 5, 5).amin())
     brightness, variance, count = torch.tensor(points, dtype=torch.float64).T
     return _line(brightness, variance, count, darkest)
 

@@ -15,7 +15,7 @@ from typing import Any
 import typer
 
 from denoise_cli.cli import DEFAULT, EXAMPLES, EXIT_CODES, MORE_EXAMPLES, app
-from denoise_cli.noise import NOISES
+from denoise_cli.noise import NOISES, written
 
 PAGE = Path(__file__).with_name("cli.md")
 INTRODUCTION = """\
@@ -63,10 +63,9 @@ def page() -> str:
 
 def _noises() -> Iterator[tuple[str, str]]:
     """How each noise is written, and the first paragraph of what its class says."""
-    for name, (model, arguments) in NOISES.items():
+    for name, (model, _) in NOISES.items():
         first = inspect.cleandoc(model.__doc__ or "").split("\n\n")[0]
-        written = f"{name}:{arguments}".removesuffix(":").replace(":[", "[:")
-        yield written, " ".join(first.split()).replace("``", "`")
+        yield written(name), " ".join(first.split()).replace("``", "`")
 
 
 def _command(command: Any, name: str) -> Iterator[str]:

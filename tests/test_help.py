@@ -31,6 +31,14 @@ def test_page_names_every_option_and_command() -> None:
         assert word in text
 
 
+def test_help_of_training_names_every_noise() -> None:
+    from denoise_cli.cli.options import TrainNoise
+    from denoise_cli.noise import NOISES
+
+    text = TrainNoise.__metadata__[0].help
+    assert [name for name in NOISES if name not in text] == []
+
+
 def test_help_shows_the_examples(capsys) -> None:
     from denoise_cli.cli import main
 

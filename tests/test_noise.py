@@ -116,6 +116,14 @@ def test_defocus_softens_the_picture_before_its_noise_and_not_the_noise() -> Non
     assert abs((added[..., 1:] * added[..., :-1]).mean()) / added.var() < 0.05
 
 
+@pytest.mark.parametrize(("spec", "expected"), [
+    ("defocus:1", True), ("defocus:1+camera", True), ("mix:clip/jpeg:80+defocus:1*2", True),
+    ("camera+jpeg:80", False), ("mix:gaussian:5/clip", False),
+])  # fmt: skip
+def test_a_model_says_whether_it_softens_the_picture(spec: str, expected: bool) -> None:
+    assert noise.softens(noise.parse(spec)) == expected
+
+
 @pytest.mark.parametrize(
     "spec", ["camera:0.02", "camera:0.005,0-1", "poisson-gaussian:0.02,0.005+clip", "mix:camera"]
 )

@@ -42,12 +42,12 @@ def synthetic(clean: Path, specs: list[str], *, seed: int, limit: int | None) ->
 
     The noise depends on `seed` and the file's name alone, so neither order nor `limit` change it.
     """
-    from ..noise import parse
+    from ..noise import parse, softens
 
-    for spec in specs:
-        if "defocus" in spec:
-            raise UsageError(f"{spec}: defocus changes the clean picture; it is for training")
     models = [(spec, parse(spec)) for spec in specs]
+    for spec, model in models:
+        if softens(model):
+            raise UsageError(f"{spec}: defocus changes the clean picture; it is for training")
     paths = spread(files.expand(clean), limit)
     return [
         Pair(path.name, spec, _Synthetic(path, model, seed))

@@ -42,10 +42,10 @@ class Auto:
     mean of estimates of about the same error is better than each: where the best leaves at most a
     tenth of the noise's variance in the flattest places, the others are averaged in that leave at
     most 1.5 times as much. Noise that is correlated between pixels, as that of cameras, the first
-    knows best. The adapted one is, whatever the noise, where it leaves at most half of
-    what the others do. Impulses only the first knows. The picture is turned or mirrored for each
-    pass of a network, up to four in all, and the results are turned back before the mean. Where
-    more than white noise was removed, the details in it are given back (`denoise_cli.details`).
+    knows best. The adapted one is, whatever the noise, where it leaves at most half of what the
+    others do. Impulses only the first knows. The picture is turned or mirrored for each pass of a
+    network, up to four in all, and the results are turned back before the mean. Where more than
+    white noise was removed, the details in it are given back (`denoise_cli.details`).
     """
 
     networks: ClassVar[tuple[str, ...]] = (SMALL, SECOND)
