@@ -18,21 +18,9 @@ from .noise_level import NoiseLevel
 
 WINDOW = 17
 # Chosen on training photos under white noise, where next to nothing is to be given back: what the
-# energy of a window is off by chance, and the share of the windows that surely hold noise alone.
-MARGIN, NOISE_ALONE = 0.15, 0.25
+# energy of a window is off by chance.
+MARGIN = 0.15
 ALONE, STANDS_OUT = 6.0, 2.0  # an impulse: in deviations of the noise, and in what is beside it
-
-
-def white_variance(noisy: Tensor, part: Tensor, denoised: Tensor) -> float | None:
-    """The variance of the noise of `noisy` (N, C, Y, X), if details can be told from it.
-
-    That is if it is independent between pixels and the same at all brightnesses. At least what was
-    removed from the flattest quarter of a `part` of it, which is given `denoised`, too.
-    """
-    if noise_level.is_correlated(noisy) or not noise_level.is_uniform(noisy):
-        return None
-    energy = _mean((part - denoised).square())
-    return max(noise_level.estimate(noisy).read, float(energy.flatten().quantile(NOISE_ALONE)))
 
 
 def give_back(noisy: Tensor, denoised: Tensor, variance: float) -> Tensor:
@@ -43,7 +31,7 @@ def give_back(noisy: Tensor, denoised: Tensor, variance: float) -> Tensor:
     """
     removed = noisy - denoised
     removed = removed * ~_impulses(removed, variance)
-    energy = _mean(removed.square()).clamp(min=1e-12)
+    energy = noise_level.square_mean(removed.square(), WINDOW).clamp(min=1e-12)
     share = (1 - (1 + MARGIN) * variance / energy).clamp(min=0)
     return denoised + share * noise_level.trusted(noisy, NoiseLevel(read=variance)) * removed
 
@@ -56,8 +44,3 @@ def _impulses(removed: Tensor, variance: float) -> Tensor:
     rows = F.max_pool2d(wide, (1, 3), 1)
     around = torch.maximum(beside, torch.maximum(rows[..., :-2, :], rows[..., 2:, :]))
     return (size > ALONE * variance**0.5) & (size > STANDS_OUT * around)
-
-
-def _mean(pictures: Tensor) -> Tensor:
-    across = noise_level.window_mean(pictures, 1, WINDOW)  # one way after the other is quicker
-    return noise_level.window_mean(across, WINDOW, 1)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .errors import UsageError
 from .noise import Gaussian, Noise, Poisson, PoissonGaussian, Range, parse
+from .transforms import cosines, is_gray, opponent
 
 PATCH = 8  # side of the patches whose covariance is looked at, in pixels
 MOST_PATCHES, FEWEST_PATCHES = 50_000, 500
@@ -20,6 +21,11 @@ WEAK_GRADIENTS = 2 * 1.5  # 2 is the mean under noise alone; its spread in a pat
 # Limits of `is_correlated` and `is_uniform`: between what photos under white noise of sigma 10
 # to 70 show (at most 0.11 and 1.34) and those under correlated (0.29) or Poisson noise (2.02).
 MOST_CORRELATED, MOST_UNEVEN, FLATTEST = 0.2, 1.5, 0.1
+# Of `independent`: the share of the windows of this side that surely hold noise alone.
+NOISE_ALONE, ALONE_WINDOW = 0.25, 17
+# Of the energy of the middle frequencies the highest have 0.73 and more in white noise, and 0.53 at
+# most in the colors of noise that went through a JPEG.
+LEAST_HIGH = 0.65
 STEEPEST = 2.0  # of the line: photos under white noise have at most 1.7, under photon noise 2.48
 DARKEST = 1e-6  # least variance that is told from none
 # The line of `estimate_poisson_gaussian`: the groups of patches, by the shares that are darker (few
@@ -193,6 +199,50 @@ def is_uniform(pictures: Tensor) -> bool:
         return True
     fitted = _line_through(points, pictures).variance(torch.tensor(points)[:, 0])
     return float(fitted.max() / fitted.min()) < STEEPEST
+
+
+def independent(noisy: Tensor, part: Tensor, denoised: Tensor) -> NoiseLevel | None:
+    """The level of the noise of `noisy` (N, C, Y, X), if it is independent between pixels.
+
+    `part` is a part of it, and `denoised` what a network makes of that: white noise is taken to be
+    at least what was removed from the flattest quarter. None if the noise is correlated, or its
+    level is not known.
+    """
+    if is_correlated(noisy):
+        return None
+    if not is_uniform(noisy):
+        return estimate_poisson_gaussian(noisy)
+    energy = square_mean((part - denoised).square(), ALONE_WINDOW)
+    return NoiseLevel(read=max(estimate(noisy).read, float(energy.quantile(NOISE_ALONE))))
+
+
+def has_high_frequencies(noisy: Tensor, denoised: Tensor, level: NoiseLevel) -> bool:
+    """Whether no color of what was removed (N, C, Y, X) lacks the highest frequencies.
+
+    Noise that went through a JPEG does, in the colors first. Details may be among it: it is the
+    median of the blocks that counts.
+    """
+    noise = (noisy - denoised) / level.variance(denoised).sqrt()
+    if is_gray(noisy):
+        noise = noise.mean(dim=1, keepdim=True)
+    size = min(PATCH, *noise.shape[-2:])
+    with torch.autocast(noise.device.type, enabled=False):
+        colors = torch.einsum("ij,njyx->niyx", opponent(noise.shape[1]).to(noise), noise.float())
+        blocks = colors.unfold(-2, size, size).unfold(-2, size, size)
+        cosine = cosines(size).to(blocks)
+        energy = (cosine @ blocks @ cosine.T).square().transpose(0, 1).flatten(1, 3)
+    order = torch.arange(size, device=noise.device)
+    order = order[:, None] + order
+    high, middle = (
+        energy[..., chosen].mean(dim=-1).median(dim=1).values
+        for chosen in (order > size, (order >= size // 2) & (order < size - 1))
+    )
+    return bool((high > LEAST_HIGH * middle).all())
+
+
+def square_mean(pictures: Tensor, side: int) -> Tensor:
+    """Means of the windows of `side` pixels around each pixel; quick for large windows."""
+    return window_mean(window_mean(pictures, 1, side), side, 1)
 
 
 def window_mean(pictures: Tensor, rows: int, columns: int) -> Tensor:

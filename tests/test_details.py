@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
 from denoise_cli import details, noise
@@ -47,26 +46,3 @@ def test_neither_impulses_nor_clipped_places_come_back() -> None:
     # As much of a fifth of the noise as of an impulse would show: 0.5 against 0.04.
     assert (found - clean).abs().max() < 0.3 * 4 * SIGMA
     assert torch.equal(found[..., :28], clean[..., :28])
-
-
-@pytest.mark.parametrize(("spec", "is_white"), [
-    ("gaussian:5", True), ("gaussian:25", True), ("gaussian:25+clip", True),
-    ("poisson:40", False), ("correlated:20,1", False), ("speckle:0.05", False),
-])  # fmt: skip
-def test_only_white_noise_is_told_from_details(spec: str, is_white: bool) -> None:
-    clean = torch.linspace(0.02, 0.98, 256).expand(1, 3, 256, 256)
-    noisy = sample(spec, clean)
-    found = details.white_variance(noisy, noisy, clean)
-    assert (found is not None) == is_white
-    if found is not None:
-        sigma = float(spec.split(":")[1].split("+")[0])
-        assert 255 * found**0.5 == pytest.approx(sigma, rel=0.05)
-
-
-def test_where_everything_is_smoothed_nothing_is_taken_for_noise_alone() -> None:
-    clean, smooth = weave()
-    noisy = sample("gaussian:10", clean)
-    half = np.s_[..., 128:]
-    found = details.white_variance(noisy, noisy[half], smooth[half])
-    assert found is not None
-    assert found**0.5 > 2 * SIGMA  # the weave is everywhere: it may be noise

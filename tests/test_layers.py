@@ -14,7 +14,7 @@ PACKAGE = Path(denoise_cli.__file__).parent
 
 # Modules that import nothing of the package but errors; everybody may import them.
 LEAVES = {"networks", "masking", "tile", "normalize", "metrics", "image", "device", "values"}
-LEAVES |= {"memory", "defects", "mosaic", "orientation", "sheet"}
+LEAVES |= {"memory", "defects", "mosaic", "orientation", "sheet", "transforms"}
 
 # layer -> the layers that it may import besides itself and errors
 ALLOWED = {
@@ -31,8 +31,9 @@ ALLOWED = {
     "streaming": {"image", "normalize", "methods"},
     "training": LEAVES - {"tile"} | {"checkpoints", "io", "measured", "noise", "objectives"},
     "methods": {"gains", "objectives", "masking", "noise", "noise_level", "validation", "values"}
-    | {"defects", "details", "orientation", "views"},
+    | {"collaborative", "defects", "details", "orientation", "views"},
     "views": {"noise_level", "objectives"},
+    "collaborative": {"noise_level", "transforms"},
     "details": {"noise_level"},
     "checkpoints": {"foreign", "networks", "normalize", "store"},
     "foreign": {"networks", "published", "store"},
@@ -41,7 +42,7 @@ ALLOWED = {
     "noise": {"measured"},
     "measured": {"io", "image", "normalize"},
     "objectives": {"masking", "noise", "noise_level"},
-    "noise_level": {"noise"},
+    "noise_level": {"noise", "transforms"},
     "gains": set(),
     "io": {"image", "mosaic"},
     "validation": set(),

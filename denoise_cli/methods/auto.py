@@ -11,8 +11,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from .. import details, noise_level
+from .. import collaborative, details, noise_level
 from ..defects import impulses
+from ..noise_level import NoiseLevel
 from ..orientation import ORIENTATIONS, turned, turned_back
 from ..validation import noise_left
 from .base import Adaptation, Candidate, Member, Observer, Predictor, option, random_crop, require
@@ -44,7 +45,9 @@ class Auto:
     most 1.5 times as much. Noise that is correlated between pixels, as that of cameras, the first
     knows best. The adapted one is, whatever the noise, where it leaves at most half of what the
     others do. Impulses only the first knows. The picture is turned or mirrored for each pass of a
-    network, up to four in all, and the results are turned back before the mean. Where more than
+    network, up to four in all, and the results are turned back before the mean. Where the noise is
+    independent between pixels, and no JPEG took its high frequencies, patches that are alike are
+    denoised together, with the mean as the pilot (`denoise_cli.collaborative`). Where more than
     white noise was removed, the details in it are given back (`denoise_cli.details`).
     """
 
@@ -102,26 +105,30 @@ class Auto:
             Candidate(name, (name in used) / len(used), share)
             for name, share in look.shares_left().items()
         )
-        variance = details.white_variance(noisy, look.part, look.mean(used))
+        level = noise_level.independent(noisy, look.part, look.mean(used))
+        is_whole = level is not None and look.has_high_frequencies(used, level)
         return Adaptation(
-            self._mean([every[name] for name in used], variance),
+            self._mean([every[name] for name in used], level, stacks=is_whole),
             steps=made.steps,
             kept_step=made.kept_step if together else 0,
             reason=_reason(candidates),
             candidates=candidates,
         )
 
-    def _mean(self, networks: list[Predictor], variance: float | None = None) -> Predictor:
+    def _mean(
+        self, networks: list[Predictor], level: NoiseLevel | None = None, *, stacks: bool = False
+    ) -> Predictor:
         """Of each network as many passes, each of another orientation.
 
-        With the `variance` of white noise, details are given back.
+        With the `level` of noise that is independent between pixels, details are given back, and
+        with `stacks` patches that are alike are denoised together.
         """
         if self.budget == "best":
             passes = [(network, each) for network in networks for each in range(ORIENTATIONS)]
         else:
             passes = list(zip(networks * (len(SPREAD) // len(networks)), SPREAD, strict=False))
         predict = partial(_mean, passes)
-        return predict if variance is None else partial(_with_details, predict, variance)
+        return predict if level is None else partial(_refined, predict, level, stacks)
 
 
 def _adapted(
@@ -185,6 +192,10 @@ class _Look:
         """The variance that the flattest places of the mean of these results hold."""
         return noise_left(self.part, self.mean(names))
 
+    def has_high_frequencies(self, names: list[str], level: NoiseLevel) -> bool:
+        """Whether what these results took away together holds the highest frequencies, too."""
+        return noise_level.has_high_frequencies(self.part, self.mean(names), level)
+
     def shares_left(self) -> dict[str, float]:
         """The standard deviation that each result leaves over that of the picture."""
         return {name: math.sqrt(left / self.noise) for name, left in self.left.items()}
@@ -211,5 +222,9 @@ def _mean(passes: list[tuple[Predictor, int]], noisy: Tensor) -> Tensor:
     return total / len(passes)
 
 
-def _with_details(predict: Predictor, variance: float, noisy: Tensor) -> Tensor:
-    return details.give_back(noisy.float(), predict(noisy), variance)
+def _refined(predict: Predictor, level: NoiseLevel, stacks: bool, noisy: Tensor) -> Tensor:
+    noisy, denoised = noisy.float(), predict(noisy)
+    if stacks:
+        denoised = collaborative.refine(noisy, denoised, level)
+    # Noise that changes with the light is not known well enough to tell details from it.
+    return denoised if level.shot else details.give_back(noisy, denoised, level.read)

@@ -1,0 +1,29 @@
+"""Orthonormal transforms, as matrices: noise that is white before them is white after them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def cosines(size: int) -> Tensor:
+    """The discrete cosine transform of `size` samples: (frequencies, samples)."""
+    steps = torch.arange(size, dtype=torch.float64)
+    matrix = torch.cos(math.pi / size * (steps + 0.5) * steps[:, None]) * math.sqrt(2 / size)
+    matrix[0] /= math.sqrt(2)
+    return matrix.float()
+
+
+def opponent(channels: int) -> Tensor:
+    """Colors to brightness and two differences of colors; other `channels` stay as they are."""
+    if channels != 3:
+        return torch.eye(channels)
+    matrix = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [0.5, -1.0, 0.5]])
+    return matrix / matrix.norm(dim=1, keepdim=True)
+
+
+def is_gray(pictures: Tensor) -> bool:
+    """Whether all channels of `pictures` (N, C, Y, X) are the same."""
+    return all(torch.equal(pictures[:, 0], other) for other in pictures.unbind(1)[1:])
