@@ -21,7 +21,7 @@ WEAK_GRADIENTS = 2 * 1.5  # 2 is the mean under noise alone; its spread in a pat
 # Limits of `is_correlated` and `is_uniform`: between what photos under white noise of sigma 10
 # to 70 show (at most 0.11 and 1.34) and those under correlated (0.29) or Poisson noise (2.02).
 MOST_CORRELATED, MOST_UNEVEN, FLATTEST = 0.2, 1.5, 0.1
-# Of `independent`: the share of the windows of this side that surely hold noise alone.
+# Of `removed_level`: the share of the windows of this side that surely hold noise alone.
 NOISE_ALONE, ALONE_WINDOW = 0.25, 17
 # Of the energy of the middle frequencies the highest have 0.73 and more in white noise, and 0.53 at
 # most in the colors of noise that went through a JPEG.
@@ -201,15 +201,13 @@ def is_uniform(pictures: Tensor) -> bool:
     return float(fitted.max() / fitted.min()) < STEEPEST
 
 
-def independent(noisy: Tensor, part: Tensor, denoised: Tensor) -> NoiseLevel | None:
-    """The level of the noise of `noisy` (N, C, Y, X), if it is independent between pixels.
+def removed_level(noisy: Tensor, part: Tensor, denoised: Tensor) -> NoiseLevel | None:
+    """The level of the noise of `noisy` (N, C, Y, X), which is independent between pixels.
 
-    `part` is a part of it, and `denoised` what a network makes of that: white noise is taken to be
-    at least what was removed from the flattest quarter. None if the noise is correlated, or its
-    level is not known.
+    `part` is a part of it, and `denoised` what a network makes of that: noise that is the same at
+    all brightnesses is at least what was removed from the flattest quarter. None if it is not, and
+    does not grow with the light as `estimate_poisson_gaussian` knows it.
     """
-    if is_correlated(noisy):
-        return None
     if not is_uniform(noisy):
         return estimate_poisson_gaussian(noisy)
     energy = square_mean((part - denoised).square(), ALONE_WINDOW)

@@ -91,26 +91,24 @@ def test_a_part_of_a_picture_comes_out_as_in_the_whole() -> None:
     assert error(part[..., :120, :], whole[..., :120, :]) < 1e-4
 
 
-@pytest.mark.parametrize(("spec", "is_white", "is_uniform"), [
-    ("gaussian:5", True, True), ("gaussian:25", True, True), ("gaussian:25+clip", True, True),
-    ("poisson:40", True, False), ("speckle:0.05", True, False), ("correlated:20,1", False, False),
+@pytest.mark.parametrize(("spec", "sigma", "shot"), [
+    ("gaussian:5", 5, 0), ("gaussian:25", 25, 0), ("gaussian:25+clip", 25, 0),
+    ("poisson:40", 255 * (0.5 / 40) ** 0.5, 1 / 40),
 ])  # fmt: skip
-def test_the_level_of_noise_that_is_independent(
-    spec: str, is_white: bool, is_uniform: bool
-) -> None:
+def test_the_level_of_noise_that_is_independent(spec: str, sigma: float, shot: float) -> None:
     clean = torch.linspace(0.02, 0.98, 256).expand(1, 3, 256, 256)
     noisy = sample(spec, clean)
-    found = noise_level.independent(noisy, noisy, clean)
-    assert (found is not None) == is_white
-    if found is None:
-        return
-    assert (found.shot == 0) == is_uniform
-    if is_uniform:
-        sigma = float(spec.split(":")[1].split("+")[0])
-        assert 255 * found.sigma == pytest.approx(sigma, rel=0.05)
-    elif spec == "poisson:40":
-        assert found.shot == pytest.approx(1 / 40, rel=0.15)
+    assert not noise_level.is_correlated(noisy)
+    found = noise_level.removed_level(noisy, noisy, clean)
+    assert found is not None
+    assert found.shot == pytest.approx(shot, rel=0.15)
+    assert 255 * found.sigma == pytest.approx(sigma, rel=0.05)
     assert noise_level.has_high_frequencies(noisy, clean, found)
+
+
+def test_noise_of_a_camera_is_no_independent_noise() -> None:
+    clean = torch.linspace(0.02, 0.98, 256).expand(1, 3, 256, 256)
+    assert noise_level.is_correlated(sample("correlated:20,1", clean))
 
 
 def test_where_everything_is_smoothed_nothing_is_taken_for_noise_alone() -> None:
@@ -120,7 +118,7 @@ def test_where_everything_is_smoothed_nothing_is_taken_for_noise_alone() -> None
     woven[..., 128:] += 0.08 * checks * checks[:, None]
     noisy = sample("gaussian:10", woven)
     half = np.s_[..., 128:]
-    found = noise_level.independent(noisy, noisy[half], clean[half])
+    found = noise_level.removed_level(noisy, noisy[half], clean[half])
     assert found is not None
     assert found.read**0.5 > 2 * 10 / 255  # the weave is everywhere: it may be noise
 

@@ -88,7 +88,8 @@ class Auto:
         for name, predict in first.items():
             look(name, predict)
         least = min(look.left.values())
-        is_known = least <= KNOWN * look.noise and not noise_level.is_correlated(noisy)
+        is_correlated = noise_level.is_correlated(noisy)
+        is_known = least <= KNOWN * look.noise and not is_correlated
         kept = [name for name in first if look.left[name] <= MORE_LEFT * least]
         kept = kept if is_known else [DEFAULT]
         second = networks[SECOND]
@@ -105,10 +106,12 @@ class Auto:
             Candidate(name, (name in used) / len(used), share)
             for name, share in look.shares_left().items()
         )
-        level = noise_level.independent(noisy, look.part, look.mean(used))
-        is_whole = level is not None and look.has_high_frequencies(used, level)
+        level = None
+        if not is_correlated:
+            level = noise_level.removed_level(noisy, look.part, look.mean(used))
+        stacks = level is not None and look.has_high_frequencies(used, level)
         return Adaptation(
-            self._mean([every[name] for name in used], level, stacks=is_whole),
+            self._mean([every[name] for name in used], level, stacks=stacks),
             steps=made.steps,
             kept_step=made.kept_step if together else 0,
             reason=_reason(candidates),
