@@ -26,6 +26,10 @@ NOISE_ALONE, ALONE_WINDOW = 0.25, 17
 # Of the energy of the middle frequencies the highest have 0.73 and more in white noise, and 0.53 at
 # most in the colors of noise that went through a JPEG.
 LEAST_HIGH = 0.65
+# Of the energy across the rows (or columns) alone over that across both, in the quarter of the
+# blocks with the least: photos under white noise have at most 2.1, with row noise of half the
+# deviation of the other noise 2.9 and more.
+LEAST_STRIPED, MOST_STRIPED = 0.25, 2.5
 STEEPEST = 2.0  # of the line: photos under white noise have at most 1.7, under photon noise 2.48
 DARKEST = 1e-6  # least variance that is told from none
 # The line of `estimate_poisson_gaussian`: the groups of patches, by the shares that are darker (few
@@ -223,19 +227,42 @@ def has_high_frequencies(noisy: Tensor, denoised: Tensor, level: NoiseLevel) -> 
     noise = (noisy - denoised) / level.variance(denoised).sqrt()
     if is_gray(noisy):
         noise = noise.mean(dim=1, keepdim=True)
-    size = min(PATCH, *noise.shape[-2:])
-    with torch.autocast(noise.device.type, enabled=False):
-        colors = torch.einsum("ij,njyx->niyx", opponent(noise.shape[1]).to(noise), noise.float())
-        blocks = colors.unfold(-2, size, size).unfold(-2, size, size)
-        cosine = cosines(size).to(blocks)
-        energy = (cosine @ blocks @ cosine.T).square().transpose(0, 1).flatten(1, 3)
-    order = torch.arange(size, device=noise.device)
+    energy = _block_energies(noise)
+    order = torch.arange(energy.shape[-1], device=noise.device)
     order = order[:, None] + order
     high, middle = (
         energy[..., chosen].mean(dim=-1).median(dim=1).values
-        for chosen in (order > size, (order >= size // 2) & (order < size - 1))
+        for chosen in (order > PATCH, (order >= PATCH // 2) & (order < PATCH - 1))
     )
     return bool((high > LEAST_HIGH * middle).all())
+
+
+def has_stripes(noisy: Tensor) -> bool:
+    """Whether the noise of `noisy` (N, C, Y, X) has rows or columns in common.
+
+    As of sensors that are read out row by row. Told by the blocks that are least striped, since
+    textures are striped here and there.
+    """
+    energy = _block_energies(noisy.mean(dim=1, keepdim=True))[0]
+    half = PATCH // 2
+    both = energy[:, half:, half:].mean(dim=(1, 2)).clamp(min=DARKEST**2)
+    return any(
+        float((along / both).quantile(LEAST_STRIPED)) > MOST_STRIPED
+        for along in (energy[:, half:, 0].mean(dim=1), energy[:, 0, half:].mean(dim=1))
+    )
+
+
+def _block_energies(pictures: Tensor) -> Tensor:
+    """The energy of each frequency (C, blocks, PATCH, PATCH) in blocks of (N, C, Y, X).
+
+    Of three channels that of the brightness and of two differences of colors.
+    """
+    with torch.autocast(pictures.device.type, enabled=False):
+        colors = opponent(pictures.shape[1]).to(pictures.device)
+        pictures = torch.einsum("ij,njyx->niyx", colors, pictures.float())
+        blocks = pictures.unfold(-2, PATCH, PATCH).unfold(-2, PATCH, PATCH)
+        cosine = cosines(PATCH).to(blocks)
+        return (cosine @ blocks @ cosine.T).square().transpose(0, 1).flatten(1, 3)
 
 
 def square_mean(pictures: Tensor, side: int) -> Tensor:

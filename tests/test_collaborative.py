@@ -130,6 +130,20 @@ def test_noise_that_went_through_a_jpeg_lacks_high_frequencies(quality: int) -> 
     assert not noise_level.has_high_frequencies(noisy, clean, NoiseLevel(read=(15 / 255) ** 2))
 
 
+@pytest.mark.parametrize("is_across", [False, True])
+def test_stripes_are_noise_that_patches_share(is_across: bool) -> None:
+    clean = torch.linspace(0.2, 0.8, 256).expand(1, 3, 256, 256)
+    white = sample("gaussian:20", clean)
+    shape = (1, 1, 1, 256) if is_across else (1, 1, 256, 1)
+    stripes = torch.randn(shape, generator=torch.Generator().manual_seed(1)) * 12 / 255
+    assert not noise_level.has_stripes(white)
+    assert noise_level.has_stripes(white + stripes)
+
+
+def test_bricks_are_no_stripes() -> None:
+    assert not noise_level.has_stripes(sample("gaussian:10", bricks(240, 300)))
+
+
 def test_auto_takes_what_comes_again_from_all_of_the_picture() -> None:
     # By the network alone (`fast`) as against the network and the stacks.
     clean = bricks(144, 192)[0].permute(1, 2, 0).numpy()

@@ -46,9 +46,9 @@ class Auto:
     knows best. The adapted one is, whatever the noise, where it leaves at most half of what the
     others do. Impulses only the first knows. The picture is turned or mirrored for each pass of a
     network, up to four in all, and the results are turned back before the mean. Where the noise is
-    independent between pixels, and no JPEG took its high frequencies, patches that are alike are
-    denoised together, with the mean as the pilot (`denoise_cli.collaborative`). Where more than
-    white noise was removed, the details in it are given back (`denoise_cli.details`).
+    independent between pixels, not striped, and no JPEG took its high frequencies, patches that are
+    alike are denoised together, with the mean as the pilot (`denoise_cli.collaborative`). Where
+    more than white noise was removed, the details in it are given back (`denoise_cli.details`).
     """
 
     networks: ClassVar[tuple[str, ...]] = (SMALL, SECOND)
@@ -109,7 +109,7 @@ class Auto:
         level = None
         if not is_correlated:
             level = noise_level.removed_level(noisy, look.part, look.mean(used))
-        stacks = level is not None and look.has_high_frequencies(used, level)
+        stacks = level is not None and look.is_whole_noise(used, level)
         return Adaptation(
             self._mean([every[name] for name in used], level, stacks=stacks),
             steps=made.steps,
@@ -195,8 +195,10 @@ class _Look:
         """The variance that the flattest places of the mean of these results hold."""
         return noise_left(self.part, self.mean(names))
 
-    def has_high_frequencies(self, names: list[str], level: NoiseLevel) -> bool:
-        """Whether what these results took away together holds the highest frequencies, too."""
+    def is_whole_noise(self, names: list[str], level: NoiseLevel) -> bool:
+        """Whether noise of this level is white in all directions and colors."""
+        if noise_level.has_stripes(self.part):
+            return False
         return noise_level.has_high_frequencies(self.part, self.mean(names), level)
 
     def shares_left(self) -> dict[str, float]:
