@@ -20,8 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .noise_level import NoiseLevel, square_mean
+from .noise_level import NoiseLevel
 from .transforms import cosines, is_gray, opponent
+from .windows import square_mean
 
 # Chosen on training photos: the side of a patch, how far apart patches are that others are sought
 # for, how far away they are sought, and how many are stacked.
@@ -58,24 +59,23 @@ def _wiener(noisy: Tensor, pilot: Tensor, level: NoiseLevel) -> Tensor:
     channels, rows, columns = noisy.shape
     if is_gray(noisy[None]):
         noisy, pilot = noisy[:1], pilot.mean(dim=0, keepdim=True)
-    colors = opponent(len(noisy)).to(noisy)
-    both = torch.einsum("ij,pjyx->piyx", colors, torch.stack([noisy, pilot]))
-    variance = level.variance(pilot.mean(dim=0)).expand(2, 1, -1, -1)  # the mean over the colors
     to_end = (0, -(columns - PATCH) % STRIDE, 0, -(rows - PATCH) % STRIDE)
-    padded = F.pad(torch.cat([both, variance], dim=1), to_end, mode="replicate")
-    height, width = padded.shape[-2:]
-    flat = padded.flatten(-2)
+    padded = F.pad(torch.stack([noisy, pilot]), to_end, mode="replicate")
+    variance = level.variance(padded[1].mean(dim=0)).flatten()  # the mean over the colors
+    colors = opponent(len(noisy)).to(noisy)
+    both = torch.einsum("ij,pjyx->piyx", colors, padded)
+    height, width = both.shape[-2:]
     offsets = torch.arange(PATCH, device=noisy.device)
     inside = (offsets[:, None] * width + offsets).flatten()
     across = torch.kron(cosines(PATCH), cosines(PATCH)).to(noisy)
     along = cosines(STACK).to(noisy)
     window = torch.kaiser_window(PATCH, periodic=False, beta=KAISER)
     window = torch.outer(window, window).flatten().to(noisy)
-    total, weights = torch.zeros(2, len(noisy), height * width).to(noisy)
-    for begin in _stacks(padded[1, 0]):
+    total, weights = noisy.new_zeros(2, len(noisy), height * width)
+    for begin in _stacks(both[1, 0]):
         places = (begin[..., None] + inside).flatten()
-        noise = flat[0, -1, begin].mean(dim=1)[:, None, None]
-        for channel, picture in enumerate(flat[:, :-1].unbind(1)):
+        noise = variance[begin].mean(dim=1)[:, None, None]
+        for channel, picture in enumerate(both.flatten(-2).unbind(1)):
             patches = picture[:, places].view(2, -1, STACK, PATCH * PATCH)
             seen, known = torch.einsum("kl,inlm->inkm", along, patches @ across.T)
             energy = known.square()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from . import noise_level
 from .noise_level import NoiseLevel
+from .windows import square_mean
 
 WINDOW = 17
 # Chosen on training photos under white noise, where next to nothing is to be given back: what the
@@ -31,7 +32,7 @@ def give_back(noisy: Tensor, denoised: Tensor, variance: float) -> Tensor:
     """
     removed = noisy - denoised
     removed = removed * ~_impulses(removed, variance)
-    energy = noise_level.square_mean(removed.square(), WINDOW).clamp(min=1e-12)
+    energy = square_mean(removed.square(), WINDOW).clamp(min=1e-12)
     share = (1 - (1 + MARGIN) * variance / energy).clamp(min=0)
     return denoised + share * noise_level.trusted(noisy, NoiseLevel(read=variance)) * removed
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import UsageError
+from .windows import window_mean
 
 
 class Noise(Protocol):
@@ -182,7 +183,7 @@ class Clip:
         self, picture: Tensor, mean: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         # Of many pixels, so that it does not tell the noise of the one it is for.
-        variance = F.avg_pool2d((picture - mean) ** 2, 15, 1, 7, count_include_pad=False)
+        variance = window_mean((picture - mean) ** 2, 15, 15)
         return self.sample(picture, generator), _mean_clipped(mean, variance)
 
 

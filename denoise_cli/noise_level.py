@@ -13,6 +13,7 @@ from torch import Tensor
 from .errors import UsageError
 from .noise import Gaussian, Noise, Poisson, PoissonGaussian, Range, parse
 from .transforms import cosines, is_gray, opponent
+from .windows import square_mean, window_mean
 
 PATCH = 8  # side of the patches whose covariance is looked at, in pixels
 MOST_PATCHES, FEWEST_PATCHES = 50_000, 500
@@ -263,17 +264,6 @@ def _block_energies(pictures: Tensor) -> Tensor:
         blocks = pictures.unfold(-2, PATCH, PATCH).unfold(-2, PATCH, PATCH)
         cosine = cosines(PATCH).to(blocks)
         return (cosine @ blocks @ cosine.T).square().transpose(0, 1).flatten(1, 3)
-
-
-def square_mean(pictures: Tensor, side: int) -> Tensor:
-    """Means of the windows of `side` pixels around each pixel; quick for large windows."""
-    return window_mean(window_mean(pictures, 1, side), side, 1)
-
-
-def window_mean(pictures: Tensor, rows: int, columns: int) -> Tensor:
-    """Means of the windows of `rows` x `columns` pixels, odd numbers, around each pixel."""
-    around = (rows // 2, columns // 2)
-    return F.avg_pool2d(pictures, (rows, columns), 1, around, count_include_pad=False)
 
 
 def _all_points(pictures: Tensor) -> list[tuple[float, float, int]]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
+import numpy as np
 import torch
 from torch import Tensor
 
 
 def cosines(size: int) -> Tensor:
     """The discrete cosine transform of `size` samples: (frequencies, samples)."""
-    steps = torch.arange(size, dtype=torch.float64)
-    matrix = torch.cos(math.pi / size * (steps + 0.5) * steps[:, None]) * math.sqrt(2 / size)
-    matrix[0] /= math.sqrt(2)
-    return matrix.float()
+    from scipy.fft import dct
+
+    return torch.from_numpy(dct(np.eye(size), norm="ortho", axis=0)).float()
 
 
 def opponent(channels: int) -> Tensor:

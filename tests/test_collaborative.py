@@ -9,6 +9,7 @@ from torch import Tensor
 
 from denoise_cli import Denoiser, collaborative, noise, noise_level
 from denoise_cli.noise_level import NoiseLevel
+from denoise_cli.windows import window_mean
 
 SIGMA = 20 / 255
 WHITE = NoiseLevel(read=SIGMA**2)
@@ -27,7 +28,7 @@ def sample(spec: str, clean: Tensor) -> Tensor:
 
 
 def blurred(pictures: Tensor) -> Tensor:
-    return noise_level.window_mean(pictures, 3, 3)
+    return window_mean(pictures, 3, 3)
 
 
 def error(found: Tensor, clean: Tensor) -> float:
@@ -89,38 +90,6 @@ def test_a_part_of_a_picture_comes_out_as_in_the_whole() -> None:
     tile = np.s_[..., : 200 - collaborative.STRIDE * 10, :]
     part = collaborative.refine(noisy[tile], pilot[tile], WHITE)
     assert error(part[..., :120, :], whole[..., :120, :]) < 1e-4
-
-
-@pytest.mark.parametrize(("spec", "sigma", "shot"), [
-    ("gaussian:5", 5, 0), ("gaussian:25", 25, 0), ("gaussian:25+clip", 25, 0),
-    ("poisson:40", 255 * (0.5 / 40) ** 0.5, 1 / 40),
-])  # fmt: skip
-def test_the_level_of_noise_that_is_independent(spec: str, sigma: float, shot: float) -> None:
-    clean = torch.linspace(0.02, 0.98, 256).expand(1, 3, 256, 256)
-    noisy = sample(spec, clean)
-    assert not noise_level.is_correlated(noisy)
-    found = noise_level.removed_level(noisy, noisy, clean)
-    assert found is not None
-    assert found.shot == pytest.approx(shot, rel=0.15)
-    assert 255 * found.sigma == pytest.approx(sigma, rel=0.05)
-    assert noise_level.has_high_frequencies(noisy, clean, found)
-
-
-def test_noise_of_a_camera_is_no_independent_noise() -> None:
-    clean = torch.linspace(0.02, 0.98, 256).expand(1, 3, 256, 256)
-    assert noise_level.is_correlated(sample("correlated:20,1", clean))
-
-
-def test_where_everything_is_smoothed_nothing_is_taken_for_noise_alone() -> None:
-    clean = torch.linspace(0.3, 0.6, 256).expand(1, 3, 128, 256).clone()
-    checks = torch.tensor([1.0, -1.0]).repeat(64)
-    woven = clean.clone()
-    woven[..., 128:] += 0.08 * checks * checks[:, None]
-    noisy = sample("gaussian:10", woven)
-    half = np.s_[..., 128:]
-    found = noise_level.removed_level(noisy, noisy[half], clean[half])
-    assert found is not None
-    assert found.read**0.5 > 2 * 10 / 255  # the weave is everywhere: it may be noise
 
 
 @pytest.mark.parametrize("quality", [70, 90])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
-from denoise_cli import details, noise
+from denoise_cli import details, noise, noise_level
 
 SIGMA = 10 / 255
 
@@ -46,3 +47,38 @@ def test_neither_impulses_nor_clipped_places_come_back() -> None:
     # As much of a fifth of the noise as of an impulse would show: 0.5 against 0.04.
     assert (found - clean).abs().max() < 0.3 * 4 * SIGMA
     assert torch.equal(found[..., :28], clean[..., :28])
+
+
+@pytest.mark.parametrize(("spec", "is_white"), [
+    ("gaussian:5", True), ("gaussian:25", True), ("gaussian:25+clip", True),
+    ("poisson:40", False), ("correlated:20,1", False), ("speckle:0.05", False),
+])  # fmt: skip
+def test_only_white_noise_is_told_from_details(spec: str, is_white: bool) -> None:
+    clean = torch.linspace(0.02, 0.98, 256).expand(1, 3, 256, 256)
+    noisy = sample(spec, clean)
+    found = noise_level.removed_level(noisy, noisy, clean)
+    is_correlated = noise_level.is_correlated(noisy)
+    assert (found is not None and not found.shot and not is_correlated) == is_white
+    if is_white:
+        sigma = float(spec.split(":")[1].split("+")[0])
+        assert 255 * found.read**0.5 == pytest.approx(sigma, rel=0.05)
+    if not is_correlated:
+        assert noise_level.has_high_frequencies(noisy, clean, found)
+
+
+def test_photon_noise_that_is_independent_has_a_level() -> None:
+    clean = torch.linspace(0.02, 0.98, 256).expand(1, 3, 256, 256)
+    noisy = sample("poisson:40", clean)
+    found = noise_level.removed_level(noisy, noisy, clean)
+    assert found is not None
+    assert found.shot == pytest.approx(1 / 40, rel=0.15)
+    assert found.sigma == pytest.approx((0.5 / 40) ** 0.5, rel=0.05)
+
+
+def test_where_everything_is_smoothed_nothing_is_taken_for_noise_alone() -> None:
+    clean, smooth = weave()
+    noisy = sample("gaussian:10", clean)
+    half = np.s_[..., 128:]
+    found = noise_level.removed_level(noisy, noisy[half], smooth[half])
+    assert found is not None
+    assert found.read**0.5 > 2 * SIGMA  # the weave is everywhere: it may be noise

@@ -14,7 +14,7 @@ PACKAGE = Path(denoise_cli.__file__).parent
 
 # Modules that import nothing of the package but errors; everybody may import them.
 LEAVES = {"networks", "masking", "tile", "normalize", "metrics", "image", "device", "values"}
-LEAVES |= {"memory", "defects", "mosaic", "orientation", "sheet", "transforms"}
+LEAVES |= {"memory", "defects", "mosaic", "orientation", "sheet", "transforms", "windows"}
 
 # layer -> the layers that it may import besides itself and errors
 ALLOWED = {
@@ -33,16 +33,16 @@ ALLOWED = {
     "methods": {"gains", "objectives", "masking", "noise", "noise_level", "validation", "values"}
     | {"collaborative", "defects", "details", "orientation", "views"},
     "views": {"noise_level", "objectives"},
-    "collaborative": {"noise_level", "transforms"},
-    "details": {"noise_level"},
+    "collaborative": {"noise_level", "transforms", "windows"},
+    "details": {"noise_level", "windows"},
     "checkpoints": {"foreign", "networks", "normalize", "store"},
     "foreign": {"networks", "published", "store"},
     "published": {"networks", "store"},
     "store": set(),
-    "noise": {"measured"},
+    "noise": {"measured", "windows"},
     "measured": {"io", "image", "normalize"},
     "objectives": {"masking", "noise", "noise_level"},
-    "noise_level": {"noise", "transforms"},
+    "noise_level": {"noise", "transforms", "windows"},
     "gains": set(),
     "io": {"image", "mosaic"},
     "validation": set(),

@@ -106,10 +106,8 @@ class Auto:
             Candidate(name, (name in used) / len(used), share)
             for name, share in look.shares_left().items()
         )
-        level = None
-        if not is_correlated:
-            level = noise_level.removed_level(noisy, look.part, look.mean(used))
-        stacks = level is not None and look.is_whole_noise(used, level)
+        level = None if is_correlated else look.level(noisy, used)
+        stacks = level is not None and look.is_white(used, level)
         return Adaptation(
             self._mean([every[name] for name in used], level, stacks=stacks),
             steps=made.steps,
@@ -195,11 +193,15 @@ class _Look:
         """The variance that the flattest places of the mean of these results hold."""
         return noise_left(self.part, self.mean(names))
 
-    def is_whole_noise(self, names: list[str], level: NoiseLevel) -> bool:
-        """Whether noise of this level is white in all directions and colors."""
-        if noise_level.has_stripes(self.part):
-            return False
-        return noise_level.has_high_frequencies(self.part, self.mean(names), level)
+    def level(self, noisy: Tensor, names: list[str]) -> NoiseLevel | None:
+        """That of the noise of the whole picture `noisy`, by what these results took away."""
+        return noise_level.removed_level(noisy, self.part, self.mean(names))
+
+    def is_white(self, names: list[str], level: NoiseLevel) -> bool:
+        """Whether noise of this level is as strong in all directions, colors and frequencies."""
+        return not noise_level.has_stripes(self.part) and noise_level.has_high_frequencies(
+            self.part, self.mean(names), level
+        )
 
     def shares_left(self) -> dict[str, float]:
         """The standard deviation that each result leaves over that of the picture."""

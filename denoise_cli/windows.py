@@ -1,0 +1,17 @@
+"""Means of the windows around each pixel; at the edges, of what there is of them."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def window_mean(pictures: Tensor, rows: int, columns: int) -> Tensor:
+    """Means of windows of `rows` x `columns` pixels, odd numbers, in `pictures` (N, C, Y, X)."""
+    around = (rows // 2, columns // 2)
+    return F.avg_pool2d(pictures, (rows, columns), 1, around, count_include_pad=False)
+
+
+def square_mean(pictures: Tensor, side: int) -> Tensor:
+    """The same of squares: rows first, then columns, which is quicker for large ones."""
+    return window_mean(window_mean(pictures, 1, side), side, 1)
