@@ -15,9 +15,10 @@ from torch import Tensor
 
 from . import noise_level
 from .noise_level import NoiseLevel
+from .transforms import is_gray
 from .windows import square_mean
 
-WINDOW = 17
+WINDOW, WIDE_WINDOW = 17, 33
 # Chosen on training photos under white noise, where next to nothing is to be given back: what the
 # energy of a window is off by chance.
 MARGIN = 0.15
@@ -32,9 +33,31 @@ def give_back(noisy: Tensor, denoised: Tensor, variance: float) -> Tensor:
     """
     removed = noisy - denoised
     removed = removed * ~_impulses(removed, variance)
-    energy = square_mean(removed.square(), WINDOW).clamp(min=1e-12)
-    share = (1 - (1 + MARGIN) * variance / energy).clamp(min=0)
+    share = _share(removed.square(), WINDOW, (1 + MARGIN) * variance)
     return denoised + share * noise_level.trusted(noisy, NoiseLevel(read=variance)) * removed
+
+
+def weigh_in(noisy: Tensor, filled: Tensor, variance: float) -> Tensor:
+    """The mean of `filled` and `noisy` (N, C, Y, X), each weighted with the other's squared error.
+
+    `filled` was predicted for each pixel from the others alone, so that the noise of the pixel,
+    white and of this `variance`, is independent of the error there: <n, f - x> is 0, and the share
+    of `give_back` is right as it is. It is the mean of Bayes' posterior in Laine et al.,
+    "High-quality self-supervised deep image denoising", NeurIPS 2019, section 3, with the error of
+    the prediction taken from the windows around a pixel instead of from the network. Clipped
+    samples are not weighed in.
+    """
+    missed = noisy - filled
+    samples = WIDE_WINDOW**2 * (1 if is_gray(noisy) else noisy.shape[1])
+    by_chance = (2 / samples) ** 0.5  # the standard error of the energy of white noise
+    energy = missed.square().mean(dim=1, keepdim=True)
+    share = _share(energy, WIDE_WINDOW, (1 + by_chance) * variance)
+    return filled + share * noise_level.trusted(noisy, NoiseLevel(read=variance)) * missed
+
+
+def _share(energy: Tensor, side: int, noise: float) -> Tensor:
+    """How much of the mean of `energy` in windows of this `side` is not that of `noise`."""
+    return (1 - noise / square_mean(energy, side).clamp(min=1e-12)).clamp(min=0)
 
 
 def _impulses(removed: Tensor, variance: float) -> Tensor:

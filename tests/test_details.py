@@ -49,6 +49,27 @@ def test_neither_impulses_nor_clipped_places_come_back() -> None:
     assert torch.equal(found[..., :28], clean[..., :28])
 
 
+def test_own_samples_are_weighed_in_as_far_as_they_know_more() -> None:
+    clean, filled = weave()
+    noisy = sample("gaussian:10", clean)
+    found = details.weigh_in(noisy, filled, SIGMA**2)
+    left, right = np.s_[..., :96], np.s_[..., 160:]
+    assert error(found[left], clean[left]) < 0.1 * SIGMA
+    # The best that one sample and a guess that is off by 0.08 can do together.
+    best = (0.08**-2 + SIGMA**-2) ** -0.5
+    assert error(found[right], clean[right]) == pytest.approx(best, rel=0.02)
+
+
+def test_clipped_samples_are_not_weighed_in() -> None:
+    clean = torch.full((1, 3, 96, 96), 0.5)
+    clean[..., :32] = 0.0
+    filled = clean + 0.05
+    clipped = sample("gaussian:10", clean).clamp(0, 1)
+    found = details.weigh_in(clipped, filled, SIGMA**2)
+    assert torch.equal(found[..., :28], filled[..., :28])
+    assert error(found[..., 48:], clean[..., 48:]) < 0.7 * 0.05
+
+
 @pytest.mark.parametrize(("spec", "is_white"), [
     ("gaussian:5", True), ("gaussian:25", True), ("gaussian:25+clip", True),
     ("poisson:40", False), ("correlated:20,1", False), ("speckle:0.05", False),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_validation import scene
 
-from denoise_cli import Denoiser, checkpoints, networks
+from denoise_cli import Denoiser, checkpoints, networks, noise
 from denoise_cli.errors import UsageError
 from denoise_cli.methods.mpi import _shuffle, _unshuffle
 
@@ -90,6 +90,29 @@ def test_it_keeps_the_networks_of_before_it_got_worse(tmp_path: Path) -> None:
     every = Denoiser("mpi", weights=weights, steps=200, options={**options, "validate": False})
     assert stopped.kept_step < stopped.steps < 200
     assert mse(every(noisy), clean) > mse(noisy, clean) > 2 * mse(stopped.samples, clean)
+
+
+def test_own_samples_are_weighed_in_under_white_noise(tmp_path: Path) -> None:
+    noisy, clean = noisy_and_clean()
+    weights = checkpoint(tmp_path)
+    with_own, without = (
+        Denoiser("mpi", weights=weights, steps=60, options={"own": own}).run(noisy)
+        for own in (True, False)
+    )
+    assert "own samples" in with_own.reason
+    assert "own samples" not in without.reason
+    assert mse(with_own.samples, clean) < 0.95 * mse(without.samples, clean)
+
+
+@pytest.mark.parametrize("spec", ["poisson:20", "correlated:25,1", "salt-pepper:0.05"])
+def test_they_are_not_under_other_noise(spec: str, tmp_path: Path) -> None:
+    _, clean = noisy_and_clean(128)
+    pictures = torch.from_numpy(clean).movedim(-1, 0)[None]
+    noisy = noise.parse(spec).sample(pictures, torch.Generator().manual_seed(0))
+    result = Denoiser("mpi", weights=checkpoint(tmp_path), steps=2).run(
+        noisy[0].movedim(0, -1).numpy()
+    )
+    assert "own samples" not in result.reason
 
 
 @pytest.mark.parametrize("lr", [0.3, 1e30])  # the second one ends in no numbers

@@ -7,13 +7,17 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import details, noise_level
+from ..defects import impulses
 from ..masking import pixel_mask
+from ..noise_level import NoiseLevel
 from ..orientation import ORIENTATIONS, turned, turned_back
 from .base import Adaptation, Observer, Predictor, option, random_crop, require
 
@@ -26,6 +30,8 @@ PATIENCE = 4  # looks without a better one
 EXAMINED = 10  # networks that are asked for those
 REMEMBERED = 32  # networks of past steps
 LR = 1e-3  # for the network of the paper
+# The part of the picture that tells what its noise is, and the share of impulses that is not white.
+LOOKED_AT, SMALLEST_SIDE, IMPULSES = 256, 64, 0.007
 WARM_UP = 20  # steps: Adam's first ones are of full length whatever the gradient
 
 
@@ -49,6 +55,10 @@ class MPI:
     are learned by heart in the end, noise and all: a few pixels that no step learns from show when,
     and the networks of that time are kept.
 
+    Not in the paper: what is filled in does not know the noisy sample of its own pixel. Where the
+    noise is white, so that its level can be told, the sample is weighed in (`details.weigh_in`): on
+    photos that wins 0.2 dB at a sigma of 50, 0.4 at 25 and 1.0 at 10.
+
     Noise that is correlated between pixels cannot be told from the picture by its neighbors: for
     it there are the weights `mpi-correlated`, which hide 80 to 95 % in all channels at once, and
     `downsample`, which takes the picture apart into four phases (in true colors; the authors' code
@@ -66,6 +76,7 @@ class MPI:
     passes: int = option(64, "masks that the result is averaged over")
     downsample: int = option(1, "2: denoise every second pixel apart, for correlated noise")
     validate: bool = option(True, "stop by the pixels held out; without it all steps are taken")
+    own: bool = option(True, "weigh in each pixel's own sample too, where the noise is white")
 
     def __post_init__(self) -> None:
         known = " or ".join(PRESETS)
@@ -112,7 +123,12 @@ class MPI:
         reason = f"all {step} steps, not validated"
         if self.validate:
             reason = f"from step {kept} of {step} on the pixels held out are not predicted better"
-        return Adaptation(self._predictor(filler, kept_states), step, kept, None, reason)
+        predict = self._predictor(filler, kept_states)
+        level = _white_noise(noisy, predict, generator) if self.own else None
+        if level is not None:
+            reason += f"; the pixels' own samples weighed in at noise of sigma {level.sigma:.3g}"
+            predict = partial(_weighed_in, predict, level)
+        return Adaptation(predict, step, kept, None, reason)
 
     def _predictor(self, filler: _Filler, states: list[State]) -> Predictor:
         def predict(pictures: Tensor) -> Tensor:
@@ -241,6 +257,27 @@ class _Filler:
         if self.is_repeated and not self.is_shared:
             return mask.expand_as(pictures)
         return mask
+
+
+def _white_noise(
+    noisy: Tensor, predict: Predictor, generator: torch.Generator
+) -> NoiseLevel | None:
+    """The level of the noise of `noisy` (N, C, Y, X), if it is white."""
+    size = min(LOOKED_AT, *noisy.shape[-2:])
+    if size < SMALLEST_SIDE or noise_level.is_correlated(noisy):
+        return None
+    part = random_crop(noisy, size, generator)
+    if impulses(part[0].float().cpu().numpy())[0] > IMPULSES:
+        return None
+    filled = predict(part)
+    level = noise_level.removed_level(noisy, part, filled)
+    if level is None or level.shot or noise_level.has_stripes(part):
+        return None
+    return level if noise_level.has_high_frequencies(part, filled, level) else None
+
+
+def _weighed_in(predict: Predictor, level: NoiseLevel, noisy: Tensor) -> Tensor:
+    return details.weigh_in(noisy.float(), predict(noisy), level.read)
 
 
 def _is_worse(errors: Tensor, before: Tensor) -> bool:
