@@ -41,7 +41,9 @@ def mean_of_orientations(noisy: np.ndarray, *names: str) -> np.ndarray:
 def test_on_white_noise_the_mean_is_better_than_any() -> None:
     clean, noisy = pictures(128, spec="gaussian:25")
     names = ("ttt-mim", SMALL, SECOND)
-    together = Denoiser("auto")(noisy)
+    result = Denoiser("auto").run(noisy)
+    together = result.samples
+    assert "alike patches" in result.reason
     mean = mean_of_orientations(noisy, *names)
     assert np.mean(np.abs(together - mean) < 4e-3) > 0.8  # elsewhere details are given back
     assert psnr(clean, together) > psnr(clean, mean) - 0.02
@@ -89,6 +91,7 @@ def test_the_budget_decides_what_is_tried() -> None:
     )
     assert fast.steps == 0
     assert balanced.steps > 0
+    assert "alike patches" not in balanced.reason
     assert Denoiser("auto", steps=0).run(noisy).steps == 0
     assert not np.array_equal(best.samples, balanced.samples)
     turned = np.ascontiguousarray(np.rot90(noisy))

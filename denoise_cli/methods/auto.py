@@ -112,7 +112,7 @@ class Auto:
             self._mean([every[name] for name in used], level, stacks=stacks),
             steps=made.steps,
             kept_step=made.kept_step if together else 0,
-            reason=_reason(candidates),
+            reason=_reason(candidates) + (", then alike patches together" if stacks else ""),
             candidates=candidates,
         )
 
