@@ -22,6 +22,7 @@ WINDOW, WIDE_WINDOW = 17, 33
 # Chosen on training photos under white noise, where next to nothing is to be given back: what the
 # energy of a window is off by chance.
 MARGIN = 0.15
+PREDICTED_BEST, ALL_TRUSTED = 0.1, 0.99  # of the windows, and of the pixels of each
 ALONE, STANDS_OUT = 6.0, 2.0  # an impulse: in deviations of the noise, and in what is beside it
 
 
@@ -53,6 +54,20 @@ def weigh_in(noisy: Tensor, filled: Tensor, variance: float) -> Tensor:
     energy = missed.square().mean(dim=1, keepdim=True)
     share = _share(energy, WIDE_WINDOW, (1 + by_chance) * variance)
     return filled + share * noise_level.trusted(noisy, NoiseLevel(read=variance)) * missed
+
+
+def at_most_missed(noisy: Tensor, filled: Tensor, variance: float) -> float:
+    """The `variance` estimated for white noise, or less, where `filled` misses `noisy` by less.
+
+    By `filled` as in `weigh_in`: the error of the prediction adds to the noise, least in the
+    windows that are predicted best. Fine texture may pass for noise in an estimate, not in that.
+    """
+    missed = (noisy - filled).square().mean(dim=1, keepdim=True)
+    trusted = noise_level.trusted(noisy, NoiseLevel(read=variance))
+    known = square_mean(trusted, WIDE_WINDOW) > ALL_TRUSTED
+    if not bool(known.any()):
+        return variance
+    return min(variance, float(square_mean(missed, WIDE_WINDOW)[known].quantile(PREDICTED_BEST)))
 
 
 def _share(energy: Tensor, side: int, noise: float) -> Tensor:

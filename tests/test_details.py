@@ -60,6 +60,17 @@ def test_own_samples_are_weighed_in_as_far_as_they_know_more() -> None:
     assert error(found[right], clean[right]) == pytest.approx(best, rel=0.02)
 
 
+def test_an_estimate_that_is_too_high_is_brought_down_by_what_is_predicted_well() -> None:
+    clean, filled = weave()
+    noisy = sample("gaussian:10", clean)
+    found = details.at_most_missed(noisy, filled, (1.2 * SIGMA) ** 2)
+    assert found**0.5 == pytest.approx(SIGMA, rel=0.03)
+    assert details.at_most_missed(noisy, filled, (0.9 * SIGMA) ** 2) == (0.9 * SIGMA) ** 2
+    # Nothing is known of clipped places, where nothing is missed.
+    clipped = sample("gaussian:10", torch.zeros_like(clean)).clamp(0, 1)
+    assert details.at_most_missed(clipped, torch.zeros_like(clean), SIGMA**2) == SIGMA**2
+
+
 def test_clipped_samples_are_not_weighed_in() -> None:
     clean = torch.full((1, 3, 96, 96), 0.5)
     clean[..., :32] = 0.0
