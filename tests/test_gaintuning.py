@@ -342,6 +342,20 @@ def test_noise_beyond_the_training_is_adapted_to() -> None:
     assert psnr(clean, told(noisy)) > plain + 0.5
 
 
+def test_steps_go_on_as_long_as_they_are_worth_it() -> None:
+    y, x = np.mgrid[:64, :64]
+    weave = (0.5 + 0.2 * np.sin(np.pi * (x + 0.5 * y) / 2)).astype(np.float32)
+    added = np.random.default_rng(0).normal(0, 30 / 255, weave.shape).astype(np.float32)
+    few, more = (
+        Denoiser("gaintuning", noise="gaussian:30", steps=steps).run(weave + added)
+        for steps in (60, 120)
+    )
+    assert (few.steps, more.steps) == (60, 120)
+    assert psnr(weave, more.samples) > psnr(weave, few.samples) + 0.5
+    smooth = scene(64)[0, 0].numpy()
+    assert Denoiser("gaintuning", noise="gaussian:30").run(smooth + added).steps == 60
+
+
 def test_gains_that_make_it_worse_are_not_kept() -> None:
     clean = scene(64)[0, 0].numpy()
     lost, kept = [], []

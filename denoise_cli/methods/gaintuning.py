@@ -24,6 +24,9 @@ LOOK_EVERY = 10
 LAYERS = 10  # of the networks that the learning rate is meant for
 # Cells that are held out: their side, their share, and the side of the crop they are looked at in.
 CELL, HELD_OUT, EXAMINED = 8, 0.2, 512
+# Steps in which the learning rate falls to 0, and the share of the error that they must take away
+# for as many more to be taken.
+ROUND, WORTH = 60, 0.02
 # How many probes or masks each look takes, and the share of the pixels a mask hides.
 PROBES, MASKS, PROBED_SHARE = 6, 2, 0.2
 LEAST_TRUSTED = 0.25  # share of the picture whose noise must be as its level says
@@ -40,9 +43,10 @@ class GainTuning:
     or can be estimated, one for all brightnesses or Poisson-Gaussian, and ``blind-spot`` otherwise;
     noise that is found to be correlated from pixel to pixel is not tuned to. The authors' code is
     not public: optimizer (Adam), learning rate, steps and probe are choices of this program. Large
-    pictures are learned from random crops, and the learning rate falls to 0 over the steps, which
+    pictures are learned from random crops, and the learning rate falls to 0 over 60 steps, which
     averages the random crops and probes; it is less, in proportion, for networks of more than ten
-    layers.
+    layers. Where those steps took a share of the error away, as of a picture unlike all that the
+    network was trained on, as many more are taken.
 
     Few as they are, on a small and very noisy picture the gains do fit the noise. So a fifth of the
     picture, in cells, is held out of the loss: the gains are kept of the step that it finds best
@@ -61,7 +65,7 @@ class GainTuning:
     takes_noise: ClassVar[bool] = True
 
     loss: str = option("auto", "auto, blind-spot, sure or resample")
-    steps: int = option(60, "gradient steps at most")
+    steps: int = option(240, "gradient steps at most; after each 60, only if they are worth it")
     lr: float = option(1e-2, "Adam learning rate of the first step, for up to 10 layers")
     crop: int = option(256, "side of the random crop a step learns from, in pixels")
     validate: bool = option(True, "keep the step that is best on the cells held out, or none")
@@ -125,9 +129,10 @@ class GainTuning:
         predict, level = picture.predictor(tuned), held_out.level
         candidates.add(0, tuned)
         observer.step(0, predict, None, **candidates.numbers())
+        step, length = 0, min(ROUND, self.steps) if self.validate else self.steps
         for step in range(1, self.steps + 1):
             for group in optimizer.param_groups:
-                group["lr"] = lr * (1 - (step - 1) / self.steps)
+                group["lr"] = lr * (1 - (step - 1) % length / length)
             crop = random_crop(held_out.pictures, size, generator)
             value = _loss(loss, tuned, network, crop, level, generator)
             optimizer.zero_grad(set_to_none=True)
@@ -137,15 +142,18 @@ class GainTuning:
                 candidates.add(step, tuned)
                 observer.step(step, predict, None, loss=value.item(), **candidates.numbers())
             observer.progress(step, self.steps)
+            if step % length == 0 and not candidates.goes_on():
+                observer.progress(self.steps, self.steps)
+                break
         kept, gain = candidates.best()
         if kept and self.validate and not picture.is_better(tuned, network, generator):
             kept, gain = candidates.untuned()
         if picture.view is not None and ratio != 1:
             gain = (gain or 0.0) - 10 * math.log10(ratio)
-        reason = self._reason(loss, level, kept)
+        reason = self._reason(loss, level, kept, step)
         if picture.view is not None:
             reason += f"; the picture was {picture.view} for the network"
-        return Adaptation(picture.predictor(fold(tuned)), self.steps, kept, gain, reason)
+        return Adaptation(picture.predictor(fold(tuned)), step, kept, gain, reason)
 
     def _chosen(
         self, noisy: Tensor, noise: NoiseLevel | str | None
@@ -171,14 +179,14 @@ class GainTuning:
             return "blind-spot", None
         return loss, level or noise_level.estimate(noisy)
 
-    def _reason(self, loss: str, level: NoiseLevel | None, kept: int) -> str:
+    def _reason(self, loss: str, level: NoiseLevel | None, kept: int, taken: int) -> str:
         how = f"the {loss} loss" + (
             "" if level is None else f" at noise of sigma {level.sigma:.3g}"
         )
         if not self.validate:
-            return f"all {self.steps} steps of {how}, not validated"
+            return f"all {taken} steps of {how}, not validated"
         if kept:
-            return f"step {kept} of {self.steps} of {how} is best on the cells held out"
+            return f"step {kept} of {taken} of {how} is best on the cells held out"
         return f"no step of {how} is surely better on the cells held out"
 
 
@@ -312,6 +320,7 @@ class _Candidates:
         self.steps: list[int] = []
         self.errors: list[Tensor] = []
         self.states: list[list[Tensor]] = []
+        self._begin = 0  # of the present round
 
     def add(self, step: int, tuned: nn.Module) -> None:
         self.steps.append(step)
@@ -321,6 +330,16 @@ class _Candidates:
 
     def numbers(self) -> dict[str, float | None]:
         return {"held_out": float(self.errors[-1].mean())} if self.errors else {}
+
+    def goes_on(self) -> bool:
+        """Whether the steps since the last call took enough of the error away for a next round."""
+        if self.held_out is None:
+            return False
+        before, after = self.errors[self._begin], self.errors[-1]
+        self._begin = len(self.errors) - 1
+        least = 1e-12 if self.held_out.level is None else SMALLEST_ERROR
+        ratio = max(float(after.mean()), least) / max(float(before.mean()), least)
+        return ratio < 1 - WORTH and sure_fall(before - after) > 0
 
     def best(self) -> tuple[int, float | None]:
         """Set the gains to the best; the step they are of, and what they win in dB."""
