@@ -34,7 +34,7 @@ ALLOWED = {
     | {"collaborative", "defects", "details", "orientation", "views"},
     "views": {"noise_level", "objectives"},
     "collaborative": {"noise_level", "transforms", "windows"},
-    "details": {"noise_level", "windows"},
+    "details": {"noise_level", "transforms", "windows"},
     "checkpoints": {"foreign", "networks", "normalize", "store"},
     "foreign": {"networks", "published", "store"},
     "published": {"networks", "store"},

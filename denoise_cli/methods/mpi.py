@@ -20,6 +20,7 @@ from ..masking import pixel_mask
 from ..noise_level import NoiseLevel
 from ..orientation import ORIENTATIONS, turned, turned_back
 from .base import Adaptation, Observer, Predictor, option, random_crop, require
+from .ttt_mim import IMPULSES
 
 PRESETS = {"fast": (200, 0.9), "full": (1000, 0.99)}  # steps and decay of the average
 RATIO, RATIO_SHARED = 0.3, 0.85  # of the paper: for independent noise, for real noise
@@ -30,8 +31,7 @@ PATIENCE = 4  # looks without a better one
 EXAMINED = 10  # networks that are asked for those
 REMEMBERED = 32  # networks of past steps
 LR = 1e-3  # for the network of the paper
-# The part of the picture that tells what its noise is, and the share of impulses that is not white.
-LOOKED_AT, SMALLEST_SIDE, IMPULSES = 256, 64, 0.007
+LOOKED_AT, SMALLEST_SIDE = 256, 64  # of the part of the picture that tells what its noise is
 WARM_UP = 20  # steps: Adam's first ones are of full length whatever the gradient
 
 
