@@ -66,8 +66,12 @@ class NoiseLevel:
         return NoiseLevel(self.shot / s, (self.shot * m + self.read) / s**2)
 
     def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
-        """Noisy pictures for `clean` (N, C, Y, X), in Gaussian approximation."""
-        noise = torch.randn(clean.shape, generator=generator, device=clean.device)
+        """Noisy pictures for `clean` (N, C, Y, X), in Gaussian approximation.
+
+        Gray ones get the same noise in all channels.
+        """
+        drawn = clean[:, :1] if is_gray(clean) else clean
+        noise = torch.randn(drawn.shape, generator=generator, device=clean.device)
         return clean + (self.shot * clean + self.read).clamp(min=0).sqrt() * noise
 
     def stabilize(self, pictures: Tensor) -> Tensor:

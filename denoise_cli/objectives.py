@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
 from .noise_level import NoiseLevel
+from .transforms import is_gray
 
 Parameters = dict[str, Tensor]
 Predict = Callable[[Tensor], Tensor]  # (N, C, Y, X) -> same shape
@@ -175,8 +176,14 @@ def risk_map(
 
 
 def _signs(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Random numbers of -1 and 1 in the shape of `like`."""
-    return torch.rand(like.shape, generator=generator, device=like.device).round() * 2 - 1
+    """Random numbers of -1 and 1 in the shape of `like`, whose noise they stand for.
+
+    That of a gray picture, which a color network is shown as one plane, repeated, is the same in
+    all channels.
+    """
+    drawn = like[:, :1] if is_gray(like) else like
+    signs = torch.rand(drawn.shape, generator=generator, device=like.device).round() * 2 - 1
+    return signs.expand_as(like)
 
 
 def _weighted_mean(errors: Tensor, weight: Tensor) -> Tensor:

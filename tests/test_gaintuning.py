@@ -203,7 +203,7 @@ def test_photon_noise_is_stabilized_for_the_network() -> None:
     clean, noisy = micrograph(0.02, 0.0, 0.03)
     samples = (noisy[0, 0].numpy() * 255).round().astype(np.uint8)
     truth = clean[0, 0].numpy()
-    plain = Denoiser("none", weights="unet-gray").run(samples)
+    plain = Denoiser("none", weights="unet").run(samples)
     tuned = Denoiser("gaintuning", steps=10).run(samples)
     assert "sure" in tuned.reason
     assert "stabilized" in tuned.reason
@@ -337,9 +337,34 @@ def test_noise_beyond_the_training_is_adapted_to() -> None:
     clean = scene(128)[0, 0].numpy()
     noisy = clean + np.random.default_rng(0).normal(0, 75 / 255, clean.shape).astype(np.float32)
     plain = psnr(clean, Denoiser("none", weights="unet-gray")(noisy))
-    told = Denoiser("gaintuning", noise="gaussian:75")
-    assert told.weights == "unet-gray"
+    told = Denoiser("gaintuning", weights="unet-gray", noise="gaussian:75")
     assert psnr(clean, told(noisy)) > plain + 0.5
+
+
+def test_the_default_is_as_good_in_gray_as_in_color() -> None:
+    denoiser = Denoiser("gaintuning", noise="gaussian:25", steps=20)
+    assert denoiser.weights == "unet"
+    color = scene(96)[0].movedim(0, -1).numpy()
+    gained = []
+    for clean in (color, color[..., 0]):
+        added = np.random.default_rng(0).normal(0, 25 / 255, clean.shape).astype(np.float32)
+        gained.append(psnr(clean, denoiser(clean + added)) - psnr(clean, clean + added))
+    assert min(gained) > 9
+
+
+def test_a_gray_picture_is_probed_as_its_noise_is() -> None:
+    gray = torch.rand(1, 1, 16, 16).expand(-1, 3, -1, -1)
+    level = NoiseLevel(0, 0.01)
+    noisy = level.sample(gray, generator())
+    assert torch.equal(noisy[:, 0], noisy[:, 2])
+    assert not torch.equal(noisy, gray)
+
+    def mean(pictures: torch.Tensor) -> torch.Tensor:
+        return pictures.mean(dim=1, keepdim=True).expand_as(pictures)
+
+    # Of what changes nothing the error is the noise; probed channel by channel it would be less.
+    errors = objectives.sure_map(mean, noisy, level, generator())
+    assert errors.mean() == pytest.approx(1, abs=1e-3)
 
 
 def test_steps_go_on_as_long_as_they_are_worth_it() -> None:
@@ -362,7 +387,7 @@ def test_gains_that_make_it_worse_are_not_kept() -> None:
     for seed in range(2):
         added = np.random.default_rng(seed).normal(0, 25 / 255, clean.shape)
         noisy = clean + added.astype(np.float32)
-        plain = psnr(clean, Denoiser("none", weights="unet-gray")(noisy))
+        plain = psnr(clean, Denoiser("none", weights="unet")(noisy))
         for validate, changes in ((False, lost), (True, kept)):
             options = {"validate": validate, "lr": 0.1, "steps": 30}
             tuned = Denoiser("gaintuning", noise="gaussian:25", options=options)

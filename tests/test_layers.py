@@ -31,7 +31,7 @@ ALLOWED = {
     "streaming": {"image", "normalize", "methods"},
     "training": LEAVES - {"tile"} | {"checkpoints", "io", "measured", "noise", "objectives"},
     "methods": {"gains", "objectives", "masking", "noise", "noise_level", "validation", "values"}
-    | {"collaborative", "defects", "details", "orientation", "views"},
+    | {"collaborative", "defects", "details", "orientation", "transforms", "views"},
     "views": {"noise_level", "objectives"},
     "collaborative": {"noise_level", "transforms", "windows"},
     "details": {"noise_level", "transforms", "windows"},
@@ -41,7 +41,7 @@ ALLOWED = {
     "store": set(),
     "noise": {"measured", "windows"},
     "measured": {"io", "image", "normalize"},
-    "objectives": {"masking", "noise", "noise_level"},
+    "objectives": {"masking", "noise", "noise_level", "transforms"},
     "noise_level": {"noise", "transforms", "windows"},
     "gains": set(),
     "io": {"image", "mosaic"},
