@@ -223,6 +223,14 @@ def removed_level(noisy: Tensor, part: Tensor, denoised: Tensor) -> NoiseLevel |
     return NoiseLevel(read=max(estimate(noisy).read, float(energy.quantile(NOISE_ALONE))))
 
 
+def is_white(noisy: Tensor, denoised: Tensor, level: NoiseLevel) -> bool:
+    """Whether noise of `level` is as strong in all directions, colors and frequencies.
+
+    By the pictures `noisy` (N, C, Y, X), and what was removed from them.
+    """
+    return not has_stripes(noisy) and has_high_frequencies(noisy, denoised, level)
+
+
 def has_high_frequencies(noisy: Tensor, denoised: Tensor, level: NoiseLevel) -> bool:
     """Whether no color of what was removed (N, C, Y, X) lacks the highest frequencies.
 

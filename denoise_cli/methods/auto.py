@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from .. import collaborative, details, noise_level
-from ..defects import impulses
 from ..noise_level import NoiseLevel
 from ..orientation import ORIENTATIONS, turned, turned_back
 from ..validation import noise_left
 from .base import Adaptation, Candidate, Member, Observer, Predictor, option, random_crop, require
-from .ttt_mim import IMPULSES, SMALLEST_SIDE, TTTMIM
+from .ttt_mim import SMALLEST_SIDE, TTTMIM, has_impulses
 
 BUDGETS = ("fast", "balanced", "best")
 DEFAULT, SMALL, SECOND = "ttt-mim", "ttt-mim-small", "ttt-mim-gaussian"
@@ -82,7 +81,7 @@ class Auto:
             reason = f"{' and '.join(first)}: the picture is too small to tell more"
             return Adaptation(self._mean(list(first.values())), reason=reason)
         look = _Look(noisy, generator)
-        if look.impulses() > IMPULSES:
+        if has_impulses(look.part):
             reason = f"{DEFAULT}: single samples stand out, and it alone knows such noise"
             return Adaptation(self._mean([network]), reason=reason)
         for name, predict in first.items():
@@ -199,17 +198,11 @@ class _Look:
 
     def is_white(self, names: list[str], level: NoiseLevel) -> bool:
         """Whether noise of this level is as strong in all directions, colors and frequencies."""
-        return not noise_level.has_stripes(self.part) and noise_level.has_high_frequencies(
-            self.part, self.mean(names), level
-        )
+        return noise_level.is_white(self.part, self.mean(names), level)
 
     def shares_left(self) -> dict[str, float]:
         """The standard deviation that each result leaves over that of the picture."""
         return {name: math.sqrt(left / self.noise) for name, left in self.left.items()}
-
-    def impulses(self) -> float:
-        """The share of the samples that stand out alone."""
-        return impulses(self.part[0].float().cpu().numpy())[0]
 
 
 def _reason(candidates: tuple[Candidate, ...]) -> str:

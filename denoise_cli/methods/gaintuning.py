@@ -130,7 +130,8 @@ class GainTuning:
         predict, level = picture.predictor(tuned), held_out.level
         candidates.add(0, tuned)
         observer.step(0, predict, None, **candidates.numbers())
-        step, length = 0, min(ROUND, self.steps) if self.validate else self.steps
+        step = 0
+        length = min(ROUND, self.steps) if self.validate else self.steps
         for step in range(1, self.steps + 1):
             for group in optimizer.param_groups:
                 group["lr"] = lr * (1 - (step - 1) % length / length)

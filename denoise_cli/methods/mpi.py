@@ -15,12 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import details, noise_level
-from ..defects import impulses
 from ..masking import pixel_mask
 from ..noise_level import NoiseLevel
 from ..orientation import ORIENTATIONS, turned, turned_back
 from .base import Adaptation, Observer, Predictor, option, random_crop, require
-from .ttt_mim import IMPULSES
+from .ttt_mim import has_impulses
 
 PRESETS = {"fast": (200, 0.9), "full": (1000, 0.99)}  # steps and decay of the average
 RATIO, RATIO_SHARED = 0.3, 0.85  # of the paper: for independent noise, for real noise
@@ -267,14 +266,12 @@ def _white_noise(
     if size < SMALLEST_SIDE or noise_level.is_correlated(noisy):
         return None
     part = random_crop(noisy, size, generator)
-    if impulses(part[0].float().cpu().numpy())[0] > IMPULSES:
-        return None
-    if noise_level.has_stripes(part) or not noise_level.is_uniform(noisy):
+    if has_impulses(part) or not noise_level.is_uniform(noisy):
         return None
     filled = predict(part)
     estimated = noise_level.estimate(noisy).read
     level = NoiseLevel(read=details.at_most_missed(part, filled, estimated))
-    return level if noise_level.has_high_frequencies(part, filled, level) else None
+    return level if noise_level.is_white(part, filled, level) else None
 
 
 def _weighed_in(predict: Predictor, level: NoiseLevel, noisy: Tensor) -> Tensor:

@@ -197,6 +197,11 @@ def _known(noisy: Tensor, denoised: Tensor) -> str | None:
     return None
 
 
+def has_impulses(noisy: Tensor) -> bool:
+    """Whether single samples stand out of the first of `noisy` (N, C, Y, X)."""
+    return impulses(noisy[0].float().cpu().numpy())[0] > IMPULSES
+
+
 def _takes_impulses_away(noisy: Tensor, denoised: Tensor) -> bool:
     """Whether there are impulses, and most are gone: the estimate is for noise that is added."""
     share, places = impulses(noisy[0].float().cpu().numpy())
