@@ -228,7 +228,7 @@ class Camera:
         noise = variance.sqrt() * _normal(clean, generator)
         if channels == 3:
             to_srgb = torch.linalg.inv(to_sensor)
-            noise = _recolor(gains * _demosaic(noise), to_srgb)
+            noise = _recolor(gains * _demosaic(noise, generator), to_srgb)
             variance = _recolor(gains**2 * variance, to_srgb**2)  # but for what demosaicing does
         noisy = _developed(linear + noise, 1 / 2.2)
         variance = variance * (noise.square().mean((2, 3), True) / variance.mean((2, 3), True))
@@ -476,16 +476,18 @@ def _recolor(pictures: Tensor, matrices: Tensor) -> Tensor:
     return torch.einsum("nij,njyx->niyx", matrices.to(pictures.dtype), pictures)
 
 
-def _demosaic(noise: Tensor) -> Tensor:
-    """What demosaicing of an RGGB mosaic makes of noise (N, 3, Y, X).
+def _demosaic(noise: Tensor, generator: torch.Generator) -> Tensor:
+    """What demosaicing of a Bayer mosaic makes of noise (N, 3, Y, X).
 
     Green is interpolated linearly, and so are the differences of red and blue from it, as is usual:
-    the noise of green goes into all channels.
+    the noise of green goes into all channels. The mosaic of each picture begins with one of the
+    four pixels of RGGB, since cameras differ and pictures are cropped and turned.
     """
-    rows, columns = noise.shape[-2:]
-    y = torch.arange(rows, device=noise.device).reshape(-1, 1) % 2
-    x = torch.arange(columns, device=noise.device) % 2
-    sites = torch.stack([(y == 0) & (x == 0), y != x, (y == 1) & (x == 1)]).to(noise.dtype)
+    count, _, rows, columns = noise.shape
+    first = torch.randint(2, (2, count, 1, 1), generator=generator, device=noise.device)
+    y = (torch.arange(rows, device=noise.device).reshape(-1, 1) + first[0]) % 2
+    x = (torch.arange(columns, device=noise.device) + first[1]) % 2
+    sites = torch.stack([(y == 0) & (x == 0), y != x, (y == 1) & (x == 1)], dim=1).to(noise.dtype)
     cross = noise.new_tensor([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 4
     plus = noise.new_tensor([[0, 1, 0], [1, 4, 1], [0, 1, 0]]) / 4
     kernel = torch.stack([cross, plus, cross]).unsqueeze(1)

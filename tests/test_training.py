@@ -16,6 +16,7 @@ from denoise_cli.errors import CheckpointError, UnreadableImage, UsageError
 from denoise_cli.training import Progress, train
 from denoise_cli.training.data import Patches
 from denoise_cli.training.optimizer import Muon, orthogonalize
+from denoise_cli.training.recipes import load_recipe
 
 SMALL: dict[str, Any] = {
     "noise": "gaussian:25",
@@ -87,6 +88,45 @@ def test_it_goes_on_from_a_checkpoint(photos: Path, tmp_path: Path) -> None:
     assert tuned[0].loss < 0.8 * fresh[0].loss
 
 
+def test_a_network_that_learned_to_denoise_gets_its_auxiliary_head(
+    photos: Path, tmp_path: Path
+) -> None:
+    seen: list[Progress] = []
+    start = train("supervised", network="mim-resunet", data=photos, steps=60,
+                  out=tmp_path / "a.safetensors", **SMALL)  # fmt: skip
+    assert checkpoints.load(start).metadata["supports"] == ["none", "gaintuning"]
+    out = train("ttt-mim", options={"only": "auxiliary"}, init=str(start), data=photos, steps=60,
+                out=tmp_path / "b.safetensors", progress=seen.append, **SMALL)  # fmt: skip
+    assert seen[-1].loss < 0.9 * seen[0].loss
+    before, after = (checkpoints.load(path) for path in (start, out))
+    assert after.metadata["supports"] == ["none", "ttt-mim"]
+    changed = {
+        name.split(".")[0]
+        for name, value in before.network.state_dict().items()
+        if not torch.equal(value, after.network.state_dict()[name])
+    }
+    assert changed == {"auxiliary_head"}
+
+
+def test_weak_noise_of_a_mixture_is_learned_with_the_relative_error() -> None:
+    clean = scene(64).repeat(2, 1, 1, 1)
+    sigma = torch.tensor([2 / 255, 50 / 255]).reshape(2, 1, 1, 1)
+    generator = torch.Generator().manual_seed(0)
+    noisy = clean + sigma * torch.randn(clean.shape, generator=generator)
+    pulls = {}
+    for error in ("l2", "relative"):
+        recipe = load_recipe("supervised", {"error": error})
+        half = torch.nn.Conv2d(3, 3, 1, groups=3, bias=False)
+        torch.nn.init.constant_(half.weight, 0.5)
+        gradients = []
+        for one in (slice(0, 1), slice(1, 2)):
+            half.zero_grad()
+            recipe.loss(half, noisy[one], clean[one], generator)[0].backward()
+            gradients.append(float(half.weight.grad.norm()))  # type: ignore[union-attr]
+        pulls[error] = gradients[0] / gradients[1]
+    assert pulls["relative"] > 10 * pulls["l2"]
+
+
 def test_gray_photos_and_two_networks(photos: Path, tmp_path: Path) -> None:
     out = train(
         data=photos, val=photos, out=tmp_path / "n.safetensors", steps=2, noise="camera+jpeg:80",
@@ -110,6 +150,8 @@ def test_time_can_be_the_limit(photos: Path, tmp_path: Path) -> None:
         ({"recipe": "magic"}, "ttt-mim"),
         ({"noise": "rain"}, "gaussian"),
         ({"network": "magic"}, "mim-resunet"),
+        ({"recipe": "supervised", "options": {"error": "l3"}}, "one of l2, l1, relative"),
+        ({"options": {"only": "main"}}, "only must be auxiliary or empty"),
         ({"patch": 4096}, "--patch"),
         ({"data": "nowhere"}, "nowhere"),
     ],

@@ -241,6 +241,7 @@ class _Run:
             self.standardization = Standardization() if plain else IMAGENET
         self.init = init
         self.network.to(self.device.torch, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        getattr(self.recipe, "prepare", lambda network: None)(self.network)
         self.gradients = parallel.Gradients(self.network)
         self.optimizer = Optimizer(self.network, self.recipe.lr, self.recipe.weight_decay)
         self.state.batch = self.recipe.batch
