@@ -1,4 +1,4 @@
-"""The method auto: the default networks, and an adapted one where that leaves less noise."""
+"""The method auto: the default network, and an adapted one where that leaves less noise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from test_method_contract import pictures
 
 from denoise_cli import Denoiser, denoise
 from denoise_cli.errors import UsageError
-from denoise_cli.methods.auto import SECOND, SMALL
+from denoise_cli.methods.auto import SECOND
 from denoise_cli.metrics import psnr
 
 
@@ -38,16 +38,24 @@ def mean_of_orientations(noisy: np.ndarray, *names: str) -> np.ndarray:
     )
 
 
-def test_on_white_noise_the_mean_is_better_than_any() -> None:
+def test_of_white_noise_the_one_that_knows_it_best_is_used() -> None:
     clean, noisy = pictures(128, spec="gaussian:25")
-    names = ("ttt-mim", SMALL, SECOND)
     result = Denoiser("auto").run(noisy)
     together = result.samples
+    assert [candidate.weight for candidate in result.candidates] == [0, 1]
     assert "alike patches" in result.reason
-    mean = mean_of_orientations(noisy, *names)
+    mean = mean_of_orientations(noisy, SECOND)
     assert np.mean(np.abs(together - mean) < 4e-3) > 0.8  # elsewhere details are given back
     assert psnr(clean, together) > psnr(clean, mean) - 0.02
-    assert psnr(clean, together) > max(psnr(clean, mean_of(noisy, name)) for name in names)
+    for name in ("ttt-mim", SECOND):
+        assert psnr(clean, together) > psnr(clean, mean_of(noisy, name))
+
+
+def test_noise_that_grows_with_the_light_is_not_left_to_the_one_for_white_noise() -> None:
+    clean, noisy = pictures(128, spec="poisson:40")
+    result = Denoiser("auto").run(noisy)
+    assert [(one.name, one.weight) for one in result.candidates] == [("ttt-mim", 1)]
+    assert psnr(clean, result.samples) > psnr(clean, mean_of(noisy, "ttt-mim"))
 
 
 def test_impulses_are_left_to_the_one_that_knows_them() -> None:
@@ -55,18 +63,31 @@ def test_impulses_are_left_to_the_one_that_knows_them() -> None:
     result = Denoiser("auto").run(noisy)
     np.testing.assert_allclose(result.samples, mean_of_orientations(noisy, "ttt-mim"), atol=4e-3)
     assert psnr(clean, result.samples) > psnr(clean, mean_of(noisy, "ttt-mim"))
-    assert psnr(clean, result.samples) > psnr(clean, mean_of(noisy, SMALL)) + 1
+    assert psnr(clean, result.samples) > psnr(clean, mean_of(noisy, SECOND)) + 1
 
 
-def test_noise_that_the_first_two_do_not_know_brings_the_adapted_one_in() -> None:
-    clean, _ = pictures(192)
-    grain = np.random.default_rng(0).normal(0, 0.1, (96, 96, 1))
-    noisy = (clean + grain.repeat(2, axis=0).repeat(2, axis=1)).astype(np.float32)
+def of_unknown_noise(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """A clean picture, and with noise of pixels twice as large as its own."""
+    clean, _ = pictures(size)
+    grain = np.random.default_rng(0).normal(0, 0.1, (size // 2, size // 2, 1))
+    return clean, (clean + grain.repeat(2, axis=0).repeat(2, axis=1)).astype(np.float32)
+
+
+def test_noise_that_the_first_does_not_know_brings_the_adapted_one_in() -> None:
+    clean, noisy = of_unknown_noise(192)
     result = Denoiser("auto").run(noisy)
     assert result.kept_step > 0
     assert result.candidates[-1].name == f"{SECOND}, adapted"
     assert result.candidates[-1].weight > 0
     assert psnr(clean, result.samples) > psnr(clean, mean_of(noisy, "ttt-mim")) + 1
+
+
+@pytest.mark.parametrize("spec", ["gaussian:25", "correlated:25,1"])
+def test_noise_that_the_first_knows_takes_no_steps(spec: str) -> None:
+    _, noisy = pictures(128, spec=spec)
+    result = Denoiser("auto").run(noisy)
+    assert result.steps == 0
+    assert all("adapted" not in candidate.name for candidate in result.candidates)
 
 
 def test_it_says_what_it_compared(folder: Path, call: Callable[..., Any]) -> None:
@@ -75,7 +96,7 @@ def test_it_says_what_it_compared(folder: Path, call: Callable[..., Any]) -> Non
     code, out, err = call("a.png", "-m", "auto", "--json", "-v", weights=False)
     record = json.loads(out)
     assert code == 0
-    assert [c["name"] for c in record["candidates"]] == ["ttt-mim", SMALL, f"{SECOND}, as is"]
+    assert [c["name"] for c in record["candidates"]] == ["ttt-mim", f"{SECOND}, as is"]
     lines = "\n".join(err)
     for candidate in record["candidates"]:
         assert 0 < candidate["noise_left"] < 0.3
@@ -85,18 +106,18 @@ def test_it_says_what_it_compared(folder: Path, call: Callable[..., Any]) -> Non
 
 def test_the_budget_decides_what_is_tried() -> None:
     _, noisy = pictures(128, spec="correlated:25,1")
-    fast, balanced, best = (
-        Denoiser("auto", options={"budget": budget}).run(noisy)
-        for budget in ("fast", "balanced", "best")
+    balanced, best = (
+        Denoiser("auto", options={"budget": budget}).run(noisy) for budget in ("balanced", "best")
     )
-    assert fast.steps == 0
-    assert balanced.steps > 0
     assert "alike patches" not in balanced.reason
-    assert Denoiser("auto", steps=0).run(noisy).steps == 0
     assert not np.array_equal(best.samples, balanced.samples)
     turned = np.ascontiguousarray(np.rot90(noisy))
     again = Denoiser("auto", options={"budget": "best"})(turned)
     np.testing.assert_allclose(np.rot90(again, -1), best.samples, atol=5e-3)
+    _, unknown = of_unknown_noise(128)
+    assert Denoiser("auto").run(unknown).steps > 0
+    assert Denoiser("auto", steps=0).run(unknown).steps == 0
+    assert Denoiser("auto", options={"budget": "fast"}).run(unknown).steps == 0
     with pytest.raises(UsageError, match="budget must be fast, balanced, best, not 'slow'"):
         Denoiser("auto", options={"budget": "slow"})
 
@@ -145,7 +166,5 @@ def test_of_a_small_picture_nothing_is_asked() -> None:
     _, noisy = pictures(128, spec="gaussian:25")
     part = np.ascontiguousarray(noisy[:40, :90])
     result = Denoiser("auto").run(part)
-    np.testing.assert_allclose(
-        result.samples, mean_of_orientations(part, "ttt-mim", SMALL), atol=8e-3
-    )
+    np.testing.assert_allclose(result.samples, mean_of_orientations(part, "ttt-mim"), atol=8e-3)
     assert "too small" in result.reason

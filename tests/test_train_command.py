@@ -58,7 +58,10 @@ def start_and_signal(number: int, out: Path, *arguments: object) -> tuple[int, s
     while not state.exists() and time.monotonic() < ends:
         time.sleep(0.01)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    try:
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert state.exists(), errors
     return process.returncode, errors
 

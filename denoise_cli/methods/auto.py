@@ -19,14 +19,14 @@ from .base import Adaptation, Candidate, Member, Observer, Predictor, option, ra
 from .ttt_mim import SMALLEST_SIDE, TTTMIM, has_impulses
 
 BUDGETS = ("fast", "balanced", "best")
-DEFAULT, SMALL, SECOND = "ttt-mim", "ttt-mim-small", "ttt-mim-gaussian"
+DEFAULT, SECOND = "ttt-mim", "ttt-mim-gaussian"
 LOOKED_AT = 256
-# All limits were chosen on held-out training photos under known noise. Networks that leave at most
-# 1.5 times the variance that the best leaves are better together, if that is at most a tenth of the
-# noise's: what is left of weak noise, and of unknown noise, does not tell which is better.
-MORE_LEFT, KNOWN = 1.5, 0.1
-# Adapted, a network smooths more: that it leaves less must be plain to see.
-LEFT_BY_ADAPTED = 2.0
+# All limits were chosen on held-out training photos under known noise. The first network knows the
+# noise of which it leaves at most a tenth of the variance in the flattest places.
+KNOWN = 0.1
+# Adapted, a network smooths more: that it leaves less must be plain to see. Of white noise, which
+# is its own, the second one may leave more, since what is left of weak noise tells little.
+LEFT_BY_ADAPTED, MORE_LEFT = 0.5, 1.5
 # The orientations of a balanced mean: as it is, turned, mirrored, both. Four of one network gain
 # 0.1 to 0.2 dB on all kinds of noise, eight hardly more.
 SPREAD = (0, 7, 2, 5)
@@ -34,27 +34,26 @@ SPREAD = (0, 7, 2, 5)
 
 @dataclass(frozen=True)
 class Auto:
-    """Average the networks that leave least of the noise, one of them adapted to the picture.
+    """Take the network that knows the noise; adapt one where none does.
 
-    The network `ttt-mim` and a smaller one (`ttt-mim-small`) know most kinds of noise, and where
-    they do, no adaptation is better. A further one, `ttt-mim-gaussian`, knows white noise only: it
-    is adapted by TTT-MIM, with the estimate of the error that can refuse it (see `TTTMIM`). The
-    mean of estimates of about the same error is better than each: where the best leaves at most a
-    tenth of the noise's variance in the flattest places, the others are averaged in that leave at
-    most 1.5 times as much. Noise that is correlated between pixels, as that of cameras, the first
-    knows best. The adapted one is, whatever the noise, where it leaves at most half of what the
-    others do. Impulses only the first knows. The picture is turned or mirrored for each pass of a
-    network, up to four in all, and the results are turned back before the mean. Where the noise is
-    independent between pixels, not striped, and no JPEG took its high frequencies, patches that are
-    alike are denoised together, with the mean as the pilot (`denoise_cli.collaborative`). Where
-    more than white noise was removed, the details in it are given back (`denoise_cli.details`).
+    The network `ttt-mim` knows most kinds of noise, and where it does, no adaptation is better:
+    where it leaves at most a tenth of the noise's variance in the flattest places. Noise that it
+    does not know a second one, `ttt-mim-gaussian`, is adapted to by TTT-MIM, with the estimate of
+    the error that can refuse it (see `TTTMIM`); the two are averaged where the second then leaves
+    at most half of what the first does. As it is, the second knows noise that is white and the same
+    everywhere, and no other: that it denoises alone, 0.1 dB better than the first. The picture is
+    turned or mirrored for each pass of a network, four in all, and the results are turned back
+    before the mean. Where the noise is independent between pixels, not striped, and no JPEG took
+    its high frequencies, patches that are alike are denoised together, with the mean as the pilot
+    (`denoise_cli.collaborative`). Where more than white noise was removed, the details in it are
+    given back (`denoise_cli.details`).
     """
 
-    networks: ClassVar[tuple[str, ...]] = (SMALL, SECOND)
+    networks: ClassVar[tuple[str, ...]] = (SECOND,)
 
     budget: str = option(
         "balanced",
-        "fast: one network, one pass, no adaptation; balanced: up to four passes, the picture "
+        "fast: one network, one pass, no adaptation; balanced: four passes, the picture "
         "turned and mirrored; best: eight of each network",
     )
     steps: int = option(8, "gradient steps at most of the network that is adapted")
@@ -75,42 +74,40 @@ class Auto:
         """Choose for `noisy` (N, C, Y, X), normalized as for `network`."""
         observer.step(0, network, None)
         if self.budget == "fast":
-            return Adaptation(network, reason=f"{DEFAULT}: the others would take longer")
-        first: dict[str, Predictor] = {DEFAULT: network, SMALL: networks[SMALL]}
+            return Adaptation(network, reason=f"{DEFAULT}: more would take longer")
         if min(noisy.shape[-2:]) < SMALLEST_SIDE:
-            reason = f"{' and '.join(first)}: the picture is too small to tell more"
-            return Adaptation(self._mean(list(first.values())), reason=reason)
+            reason = f"{DEFAULT}: the picture is too small to tell more"
+            return Adaptation(self._mean([network]), reason=reason)
         look = _Look(noisy, generator)
         if has_impulses(look.part):
             reason = f"{DEFAULT}: single samples stand out, and it alone knows such noise"
             return Adaptation(self._mean([network]), reason=reason)
-        for name, predict in first.items():
-            look(name, predict)
-        least = min(look.left.values())
-        is_correlated = noise_level.is_correlated(noisy)
-        is_known = least <= KNOWN * look.noise and not is_correlated
-        kept = [name for name in first if look.left[name] <= MORE_LEFT * least]
-        kept = kept if is_known else [DEFAULT]
-        second = networks[SECOND]
-        made = _adapted(second, TTTMIM(steps=self.steps), noisy, generator, observer)
-        last = f"{SECOND}, {'adapted' if made.kept_step else 'as is'}"
-        every = {**first, last: made.predict}
-        look(last, made.predict)
-        if made.kept_step:
-            together = look.left_by_mean(kept) > LEFT_BY_ADAPTED * look.left[last]
-        else:
-            together = is_known and look.left[last] <= MORE_LEFT * least
-        used = [*kept, last] if together else kept
+        first = look(DEFAULT, network)
+        every: dict[str, Predictor] = {DEFAULT: network}
+        used = [DEFAULT]
+        made = Adaptation(network)
+        is_known = first <= KNOWN * look.noise
+        if not is_known:
+            made = _adapted(networks[SECOND], TTTMIM(self.steps), noisy, generator, observer)
+            name = f"{SECOND}, {'adapted' if made.kept_step else 'as is'}"
+            every[name] = made.predict
+            if look(name, made.predict) < LEFT_BY_ADAPTED * first and made.kept_step:
+                used = [DEFAULT, name]
+        level = None if noise_level.is_correlated(noisy) else look.level(noisy, used)
+        stacks = level is not None and look.is_white(used, level)
+        if level is not None and stacks and is_known and not level.shot:
+            name = f"{SECOND}, as is"
+            every[name] = networks[SECOND]
+            if look(name, networks[SECOND]) <= MORE_LEFT * first:
+                used = [name]
         candidates = tuple(
             Candidate(name, (name in used) / len(used), share)
             for name, share in look.shares_left().items()
         )
-        level = None if is_correlated else look.level(noisy, used)
-        stacks = level is not None and look.is_white(used, level)
         return Adaptation(
             self._mean([every[name] for name in used], level, stacks=stacks),
             steps=made.steps,
-            kept_step=made.kept_step if together else 0,
+            kept_step=made.kept_step if len(used) > 1 else 0,
             reason=_reason(candidates) + (", then alike patches together" if stacks else ""),
             candidates=candidates,
         )
@@ -180,17 +177,15 @@ class _Look:
         self.noise = max(noise_left(self.part, self.part), 1e-12)
 
     @torch.no_grad()
-    def __call__(self, name: str, predict: Predictor) -> None:
+    def __call__(self, name: str, predict: Predictor) -> float:
+        """The variance that the result of a network holds, which is kept under its `name`."""
         self._results[name] = predict(self.part).float()
         self.left[name] = noise_left(self.part, self._results[name])
+        return self.left[name]
 
     def mean(self, names: list[str]) -> Tensor:
         """Of these results."""
         return torch.stack([self._results[name] for name in names]).mean(dim=0)
-
-    def left_by_mean(self, names: list[str]) -> float:
-        """The variance that the flattest places of the mean of these results hold."""
-        return noise_left(self.part, self.mean(names))
 
     def level(self, noisy: Tensor, names: list[str]) -> NoiseLevel | None:
         """That of the noise of the whole picture `noisy`, by what these results took away."""
