@@ -15,7 +15,7 @@ from test_method_contract import pictures
 
 from denoise_cli import Denoiser, denoise
 from denoise_cli.errors import UsageError
-from denoise_cli.methods.auto import SECOND
+from denoise_cli.methods.auto import ADAPTED, WHITE
 from denoise_cli.metrics import psnr
 
 
@@ -44,10 +44,10 @@ def test_of_white_noise_the_one_that_knows_it_best_is_used() -> None:
     together = result.samples
     assert [candidate.weight for candidate in result.candidates] == [0, 1]
     assert "alike patches" in result.reason
-    mean = mean_of_orientations(noisy, SECOND)
+    mean = mean_of_orientations(noisy, WHITE)
     assert np.mean(np.abs(together - mean) < 4e-3) > 0.8  # elsewhere details are given back
     assert psnr(clean, together) > psnr(clean, mean) - 0.02
-    for name in ("ttt-mim", SECOND):
+    for name in ("ttt-mim", WHITE):
         assert psnr(clean, together) > psnr(clean, mean_of(noisy, name))
 
 
@@ -63,7 +63,7 @@ def test_impulses_are_left_to_the_one_that_knows_them() -> None:
     result = Denoiser("auto").run(noisy)
     np.testing.assert_allclose(result.samples, mean_of_orientations(noisy, "ttt-mim"), atol=4e-3)
     assert psnr(clean, result.samples) > psnr(clean, mean_of(noisy, "ttt-mim"))
-    assert psnr(clean, result.samples) > psnr(clean, mean_of(noisy, SECOND)) + 1
+    assert psnr(clean, result.samples) > psnr(clean, mean_of(noisy, ADAPTED)) + 1
 
 
 def of_unknown_noise(size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -77,7 +77,7 @@ def test_noise_that_the_first_does_not_know_brings_the_adapted_one_in() -> None:
     clean, noisy = of_unknown_noise(192)
     result = Denoiser("auto").run(noisy)
     assert result.kept_step > 0
-    assert result.candidates[-1].name == f"{SECOND}, adapted"
+    assert result.candidates[-1].name == f"{ADAPTED}, adapted"
     assert result.candidates[-1].weight > 0
     assert psnr(clean, result.samples) > psnr(clean, mean_of(noisy, "ttt-mim")) + 1
 
@@ -96,7 +96,7 @@ def test_it_says_what_it_compared(folder: Path, call: Callable[..., Any]) -> Non
     code, out, err = call("a.png", "-m", "auto", "--json", "-v", weights=False)
     record = json.loads(out)
     assert code == 0
-    assert [c["name"] for c in record["candidates"]] == ["ttt-mim", f"{SECOND}, as is"]
+    assert [c["name"] for c in record["candidates"]] == ["ttt-mim", WHITE]
     lines = "\n".join(err)
     for candidate in record["candidates"]:
         assert 0 < candidate["noise_left"] < 0.3

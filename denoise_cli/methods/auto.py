@@ -19,14 +19,13 @@ from .base import Adaptation, Candidate, Member, Observer, Predictor, option, ra
 from .ttt_mim import SMALLEST_SIDE, TTTMIM, has_impulses
 
 BUDGETS = ("fast", "balanced", "best")
-DEFAULT, SECOND = "ttt-mim", "ttt-mim-gaussian"
+DEFAULT, WHITE, ADAPTED = "ttt-mim", "white-noise", "ttt-mim-gaussian"
 LOOKED_AT = 256
 # All limits were chosen on held-out training photos under known noise. The first network knows the
 # noise of which it leaves at most a tenth of the variance in the flattest places.
 KNOWN = 0.1
-# Adapted, a network smooths more: that it leaves less must be plain to see. Of white noise, which
-# is its own, the second one may leave more in flat places, up to three times as much where it is
-# the better one by 0.1 dB and more.
+# Adapted, a network smooths more: that it leaves less must be plain to see. The one for white noise
+# may leave more of it in flat places: up to three times as much where it is better by 0.1 dB.
 LEFT_BY_ADAPTED, MORE_LEFT = 0.5, 4.0
 # The orientations of a balanced mean: as it is, turned, mirrored, both. Four of one network gain
 # 0.1 to 0.2 dB on all kinds of noise, eight hardly more.
@@ -39,18 +38,18 @@ class Auto:
 
     The network `ttt-mim` knows most kinds of noise, and where it does, no adaptation is better:
     where it leaves at most a tenth of the noise's variance in the flattest places. Noise that it
-    does not know a second one, `ttt-mim-gaussian`, is adapted to by TTT-MIM, with the estimate of
-    the error that can refuse it (see `TTTMIM`); the two are averaged where the second then leaves
-    at most half of what the first does. As it is, the second knows noise that is white and the same
-    everywhere, and no other: that it denoises alone, 0.1 dB better than the first. The picture is
-    turned or mirrored for each pass of a network, four in all, and the results are turned back
-    before the mean. Where the noise is independent between pixels, not striped, and no JPEG took
-    its high frequencies, patches that are alike are denoised together, with the mean as the pilot
+    does not know another one, `ttt-mim-gaussian`, is adapted to by TTT-MIM, with the estimate of
+    the error that can refuse it (see `TTTMIM`); the two are averaged where that then leaves at most
+    half of what the first does. Noise that is white and the same everywhere is left to a third,
+    `white-noise`, which knows no other and denoises this 0.1 dB better. The picture is turned or
+    mirrored for each pass of a network, four in all, and the results are turned back before the
+    mean. Where the noise is independent between pixels, not striped, and no JPEG took its high
+    frequencies, patches that are alike are denoised together, with the mean as the pilot
     (`denoise_cli.collaborative`). Where more than white noise was removed, the details in it are
     given back (`denoise_cli.details`).
     """
 
-    networks: ClassVar[tuple[str, ...]] = (SECOND,)
+    networks: ClassVar[tuple[str, ...]] = (WHITE, ADAPTED)
 
     budget: str = option(
         "balanced",
@@ -89,18 +88,17 @@ class Auto:
         made = Adaptation(network)
         is_known = first <= KNOWN * look.noise
         if not is_known:
-            made = _adapted(networks[SECOND], TTTMIM(self.steps), noisy, generator, observer)
-            name = f"{SECOND}, {'adapted' if made.kept_step else 'as is'}"
+            made = _adapted(networks[ADAPTED], TTTMIM(self.steps), noisy, generator, observer)
+            name = f"{ADAPTED}, {'adapted' if made.kept_step else 'as is'}"
             every[name] = made.predict
             if look(name, made.predict) < LEFT_BY_ADAPTED * first and made.kept_step:
                 used = [DEFAULT, name]
         level = None if noise_level.is_correlated(noisy) else look.level(noisy, used)
         stacks = level is not None and look.is_white(used, level)
         if level is not None and stacks and is_known and not level.shot:
-            name = f"{SECOND}, as is"
-            every[name] = networks[SECOND]
-            if look(name, networks[SECOND]) <= MORE_LEFT * first:
-                used = [name]
+            every[WHITE] = networks[WHITE]
+            if look(WHITE, networks[WHITE]) <= MORE_LEFT * first:
+                used = [WHITE]
         candidates = tuple(
             Candidate(name, (name in used) / len(used), share)
             for name, share in look.shares_left().items()
