@@ -38,7 +38,8 @@ def complaint(noisy: Array, denoised: Array) -> str | None:
         return None
     noisy, denoised = _middle(noisy), _middle(denoised)
     removed = noisy - denoised
-    if float(np.sqrt(np.square(removed).mean())) < UNCHANGED:
+    # What diverged has squares that single precision does not hold.
+    if float(np.sqrt(np.square(removed, dtype=np.float64).mean())) < UNCHANGED:
         return "next to nothing was changed: there is no noise, or none that the network knows"
     shifts = -removed.mean(axis=(1, 2))
     shift = float(shifts[np.abs(shifts).argmax()])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .errors import UsageError
 from .noise import Gaussian, Noise, Poisson, PoissonGaussian, Range, parse
-from .transforms import cosines, is_gray, opponent
+from .transforms import cosines, distinct_planes, is_gray, opponent
 from .windows import square_mean, window_mean
 
 PATCH = 8  # side of the patches whose covariance is looked at, in pixels
@@ -70,7 +70,7 @@ class NoiseLevel:
 
         Gray ones get the same noise in all channels.
         """
-        drawn = clean[:, :1] if is_gray(clean) else clean
+        drawn = distinct_planes(clean)
         noise = torch.randn(drawn.shape, generator=generator, device=clean.device)
         return clean + (self.shot * clean + self.read).clamp(min=0).sqrt() * noise
 

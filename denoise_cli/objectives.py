@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
 from .noise_level import NoiseLevel
-from .transforms import is_gray
+from .transforms import distinct_planes
 
 Parameters = dict[str, Tensor]
 Predict = Callable[[Tensor], Tensor]  # (N, C, Y, X) -> same shape
@@ -181,7 +181,7 @@ def _signs(like: Tensor, generator: torch.Generator) -> Tensor:
     That of a gray picture, which a color network is shown as one plane, repeated, is the same in
     all channels.
     """
-    drawn = like[:, :1] if is_gray(like) else like
+    drawn = distinct_planes(like)
     signs = torch.rand(drawn.shape, generator=generator, device=like.device).round() * 2 - 1
     return signs.expand_as(like)
 

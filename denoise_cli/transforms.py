@@ -25,3 +25,8 @@ def opponent(channels: int) -> Tensor:
 def is_gray(pictures: Tensor) -> bool:
     """Whether all channels of `pictures` (N, C, Y, X) are the same."""
     return all(torch.equal(pictures[:, 0], other) for other in pictures.unbind(1)[1:])
+
+
+def distinct_planes(pictures: Tensor) -> Tensor:
+    """The channels of `pictures` (N, C, Y, X) that differ: of gray ones the first alone."""
+    return pictures[:, :1] if is_gray(pictures) else pictures

@@ -43,7 +43,7 @@ OTHER: dict[tuple[str, str], Any] = {
 }
 # Options that an option can only be seen with.
 WITH: dict[tuple[str, str], dict[str, Any]] = {
-    ("ttt-mim", "validate"): {"lr": 0.02},
+    ("ttt-mim", "validate"): {"lr": 0.05},
     ("meta-transfer", "validate"): {"lr": 0.5},
     ("mpi", "preset"): {"steps": 20},
     ("gaintuning", "validate"): {"lr": 0.5},

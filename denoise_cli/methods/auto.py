@@ -41,12 +41,12 @@ class Auto:
     does not know another one, `ttt-mim-gaussian`, is adapted to by TTT-MIM, with the estimate of
     the error that can refuse it (see `TTTMIM`); the two are averaged where that then leaves at most
     half of what the first does. Noise that is white and the same everywhere is left to a third,
-    `white-noise`, which knows no other and denoises this 0.1 dB better. The picture is turned or
-    mirrored for each pass of a network, four in all, and the results are turned back before the
-    mean. Where the noise is independent between pixels, not striped, and no JPEG took its high
-    frequencies, patches that are alike are denoised together, with the mean as the pilot
-    (`denoise_cli.collaborative`). Where more than white noise was removed, the details in it are
-    given back (`denoise_cli.details`).
+    `white-noise`, which knows no other and denoises this 0.1 dB better. Impulses only the first
+    knows. The picture is turned or mirrored for each pass of a network, four in all, and the
+    results are turned back before the mean. Where the noise is independent between pixels, not
+    striped, and no JPEG took its high frequencies, patches that are alike are denoised together,
+    with the mean as the pilot (`denoise_cli.collaborative`). Where more than white noise was
+    removed, the details in it are given back (`denoise_cli.details`).
     """
 
     networks: ClassVar[tuple[str, ...]] = (WHITE, ADAPTED)
@@ -83,28 +83,25 @@ class Auto:
             reason = f"{DEFAULT}: single samples stand out, and it alone knows such noise"
             return Adaptation(self._mean([network]), reason=reason)
         first = look(DEFAULT, network)
-        every: dict[str, Predictor] = {DEFAULT: network}
-        used = [DEFAULT]
+        used: dict[str, Predictor] = {DEFAULT: network}
         made = Adaptation(network)
         is_known = first <= KNOWN * look.noise
         if not is_known:
             made = _adapted(networks[ADAPTED], TTTMIM(self.steps), noisy, generator, observer)
             name = f"{ADAPTED}, {'adapted' if made.kept_step else 'as is'}"
-            every[name] = made.predict
             if look(name, made.predict) < LEFT_BY_ADAPTED * first and made.kept_step:
-                used = [DEFAULT, name]
-        level = None if noise_level.is_correlated(noisy) else look.level(noisy, used)
-        stacks = level is not None and look.is_white(used, level)
-        if level is not None and stacks and is_known and not level.shot:
-            every[WHITE] = networks[WHITE]
-            if look(WHITE, networks[WHITE]) <= MORE_LEFT * first:
-                used = [WHITE]
+                used[name] = made.predict
+        level = None if noise_level.is_correlated(noisy) else look.level(noisy, list(used))
+        stacks = level is not None and look.is_white(list(used), level)
+        is_plain = level is not None and stacks and not level.shot
+        if is_plain and is_known and look(WHITE, networks[WHITE]) <= MORE_LEFT * first:
+            used = {WHITE: networks[WHITE]}
         candidates = tuple(
             Candidate(name, (name in used) / len(used), share)
             for name, share in look.shares_left().items()
         )
         return Adaptation(
-            self._mean([every[name] for name in used], level, stacks=stacks),
+            self._mean(list(used.values()), level, stacks=stacks),
             steps=made.steps,
             kept_step=made.kept_step if len(used) > 1 else 0,
             reason=_reason(candidates) + (", then alike patches together" if stacks else ""),
@@ -128,15 +125,15 @@ class Auto:
 
 
 def _adapted(
-    second: Member, method: TTTMIM, noisy: Tensor, generator: torch.Generator, observer: Observer
+    member: Member, method: TTTMIM, noisy: Tensor, generator: torch.Generator, observer: Observer
 ) -> Adaptation:
     adaptation = method.adapt(
-        second.network,
-        second.normalize(noisy),
+        member.network,
+        member.normalize(noisy),
         generator=generator,
-        observer=_Restored(second, observer),
+        observer=_Restored(member, observer),
     )
-    return replace(adaptation, predict=replace(second, network=adaptation.predict))
+    return replace(adaptation, predict=replace(member, network=adaptation.predict))
 
 
 class _Restored(Observer):
