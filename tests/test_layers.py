@@ -31,7 +31,8 @@ ALLOWED = {
     "streaming": {"image", "normalize", "methods"},
     "training": LEAVES - {"tile"} | {"checkpoints", "io", "measured", "noise", "objectives"},
     "methods": {"gains", "objectives", "masking", "noise", "noise_level", "validation", "values"}
-    | {"collaborative", "defects", "details", "orientation", "transforms", "views"},
+    | {"collaborative", "defects", "details", "orientation", "resampling", "transforms", "views"},
+    "resampling": {"noise_level", "objectives", "orientation", "transforms"},
     "views": {"noise_level", "objectives"},
     "collaborative": {"noise_level", "transforms", "windows"},
     "details": {"noise_level", "transforms", "windows"},

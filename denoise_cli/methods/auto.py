@@ -1,7 +1,8 @@
-"""Automatic: which network, adapted or not, is decided by what each leaves of the noise."""
+"""Automatic: which network is decided by what each leaves, and it is tuned to the noise it met."""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from .. import collaborative, details, noise_level
+from .. import collaborative, details, noise_level, resampling
 from ..noise_level import NoiseLevel
 from ..orientation import ORIENTATIONS, turned, turned_back
 from ..validation import noise_left
@@ -27,6 +28,10 @@ KNOWN = 0.1
 # Adapted, a network smooths more: that it leaves less must be plain to see. The one for white noise
 # may leave more of it in flat places: up to three times as much where it is better by 0.1 dB.
 LEFT_BY_ADAPTED, MORE_LEFT = 0.5, 4.0
+# Tuned to what it wrongly took for noise, a network takes detail away, or leaves the noise: it is
+# not used where it removes a quarter more energy than before, or leaves half of the variance.
+REMOVED, LEFT_BY_TUNED = 1.25, 0.5
+PARTS, LOOK_EVERY = 4, 20
 # The orientations of a balanced mean: as it is, turned, mirrored, both. Four of one network gain
 # 0.1 to 0.2 dB on all kinds of noise, eight hardly more.
 SPREAD = (0, 7, 2, 5)
@@ -34,19 +39,24 @@ SPREAD = (0, 7, 2, 5)
 
 @dataclass(frozen=True)
 class Auto:
-    """Take the network that knows the noise; adapt one where none does.
+    """Take the network that knows the noise, and tune it to what it takes away.
 
-    The network `ttt-mim` knows most kinds of noise, and where it does, no adaptation is better:
-    where it leaves at most a tenth of the noise's variance in the flattest places. Noise that it
-    does not know another one, `ttt-mim-gaussian`, is adapted to by TTT-MIM, with the estimate of
-    the error that can refuse it (see `TTTMIM`); the two are averaged where that then leaves at most
-    half of what the first does. Noise that is white and the same everywhere is left to a third,
-    `white-noise`, which knows no other and denoises this 0.1 dB better. Impulses only the first
-    knows. The picture is turned or mirrored for each pass of a network, four in all, and the
-    results are turned back before the mean. Where the noise is independent between pixels, not
-    striped, and no JPEG took its high frequencies, patches that are alike are denoised together,
-    with the mean as the pilot (`denoise_cli.collaborative`). Where more than white noise was
-    removed, the details in it are given back (`denoise_cli.details`).
+    The network `ttt-mim` knows most kinds of noise: where it leaves at most a tenth of the noise's
+    variance in the flattest places. To noise that it does not know another one, `ttt-mim-gaussian`,
+    is adapted by TTT-MIM, with the estimate of the error that can refuse it (see `TTTMIM`); the two
+    are averaged where that then leaves at most half of what the first does. Noise that is white and
+    the same everywhere is left to a third, `white-noise`, which knows no other and denoises this
+    0.1 dB better. Impulses only the first knows.
+
+    The result is the mean of passes for which the picture is turned or mirrored, four in all. Where
+    the noise is independent between pixels, not striped, and no JPEG took its high frequencies,
+    patches that are alike are denoised together, with the mean as the pilot
+    (`denoise_cli.collaborative`). Where more than white noise was removed, the details in it are
+    given back (`denoise_cli.details`).
+
+    That result is then an estimate of the clean picture, and what was taken away a sample of the
+    noise: the network learns from both for some steps (`denoise_cli.resampling`) and makes the
+    result anew. Where it then takes much more away or leaves much more than before, it is not used.
     """
 
     networks: ClassVar[tuple[str, ...]] = (WHITE, ADAPTED)
@@ -54,12 +64,12 @@ class Auto:
     budget: str = option(
         "balanced",
         "fast: one network, one pass, no adaptation; balanced: four passes, the picture "
-        "turned and mirrored; best: eight of each network",
+        "turned and mirrored; best: eight, and twice the steps",
     )
-    steps: int = option(8, "gradient steps at most of the network that is adapted")
+    steps: int = option(80, "gradient steps of the tuning; 0: no adaptation of any network")
 
     def __post_init__(self) -> None:
-        TTTMIM(steps=self.steps)  # refuses what it cannot take
+        require(self.steps >= 0, f"steps must be 0 or more, not {self.steps}")
         require(self.budget in BUDGETS, f"budget must be {', '.join(BUDGETS)}, not {self.budget!r}")
 
     def adapt(
@@ -77,57 +87,152 @@ class Auto:
             return Adaptation(network, reason=f"{DEFAULT}: more would take longer")
         if min(noisy.shape[-2:]) < SMALLEST_SIDE:
             reason = f"{DEFAULT}: the picture is too small to tell more"
-            return Adaptation(self._mean([network]), reason=reason)
+            return Adaptation(self._predictor(_Choice(DEFAULT, {DEFAULT: network})), reason=reason)
         look = _Look(noisy, generator)
-        if has_impulses(look.part):
-            reason = f"{DEFAULT}: single samples stand out, and it alone knows such noise"
-            return Adaptation(self._mean([network]), reason=reason)
-        first = look(DEFAULT, network)
-        used: dict[str, Predictor] = {DEFAULT: network}
-        made = Adaptation(network)
-        is_known = first <= KNOWN * look.noise
-        if not is_known:
-            made = _adapted(networks[ADAPTED], TTTMIM(self.steps), noisy, generator, observer)
-            name = f"{ADAPTED}, {'adapted' if made.kept_step else 'as is'}"
-            if look(name, made.predict) < LEFT_BY_ADAPTED * first and made.kept_step:
-                used[name] = made.predict
-        level = None if noise_level.is_correlated(noisy) else look.level(noisy, list(used))
-        stacks = level is not None and look.is_white(list(used), level)
-        is_plain = level is not None and stacks and not level.shot
-        if is_plain and is_known and look(WHITE, networks[WHITE]) <= MORE_LEFT * first:
-            used = {WHITE: networks[WHITE]}
+        every = {DEFAULT: Member(network, normalize=_same, restore=_same), **networks}
+        choice = self._choice(every, look, noisy, generator, observer)
+        if self.steps:
+            choice = self._tuned(choice, every, look, noisy, generator, observer)
         candidates = tuple(
-            Candidate(name, (name in used) / len(used), share)
+            Candidate(name, (name in choice.used) / len(choice.used), share)
             for name, share in look.shares_left().items()
         )
         return Adaptation(
-            self._mean(list(used.values()), level, stacks=stacks),
-            steps=made.steps,
-            kept_step=made.kept_step if len(used) > 1 else 0,
-            reason=_reason(candidates) + (", then alike patches together" if stacks else ""),
+            self._predictor(choice),
+            steps=choice.steps,
+            kept_step=choice.kept_step,
+            reason=_reason(candidates) + (", then alike patches together" if choice.stacks else ""),
             candidates=candidates,
         )
 
-    def _mean(
-        self, networks: list[Predictor], level: NoiseLevel | None = None, *, stacks: bool = False
-    ) -> Predictor:
+    def _choice(
+        self,
+        every: Mapping[str, Member],
+        look: _Look,
+        noisy: Tensor,
+        generator: torch.Generator,
+        observer: Observer,
+    ) -> _Choice:
+        """Of the networks as they are, and of the one that unknown noise is adapted to."""
+        first = look(DEFAULT, every[DEFAULT])
+        choice = _Choice(DEFAULT, {DEFAULT: every[DEFAULT]})
+        if has_impulses(look.part):
+            return choice
+        is_known = first <= KNOWN * look.noise
+        if not is_known and self.steps:
+            made = _adapted(every[ADAPTED], noisy, generator, observer)
+            choice = replace(choice, steps=made.steps)
+            name = f"{ADAPTED}, {'adapted' if made.kept_step else 'as is'}"
+            if look(name, made.predict) < LEFT_BY_ADAPTED * first and made.kept_step:
+                used = {**choice.used, name: made.predict}
+                choice = replace(choice, used=used, kept_step=made.kept_step)
+        if noise_level.is_correlated(noisy):
+            return choice
+        level = look.level(noisy, list(choice.used))
+        stacks = level is not None and look.is_white(list(choice.used), level)
+        choice = replace(choice, level=level, stacks=stacks)
+        is_plain = level is not None and stacks and not level.shot
+        if is_plain and is_known and look(WHITE, every[WHITE]) <= MORE_LEFT * first:
+            choice = replace(choice, base=WHITE, used={WHITE: every[WHITE]})
+        return choice
+
+    def _tuned(
+        self,
+        choice: _Choice,
+        every: Mapping[str, Member],
+        look: _Look,
+        noisy: Tensor,
+        generator: torch.Generator,
+        observer: Observer,
+    ) -> _Choice:
+        """The network of this choice tuned to the noise that the choice takes away."""
+        steps = self.steps * (2 if self.budget == "best" else 1)
+        tuned = replace(every[choice.base], network=copy.deepcopy(every[choice.base].network))
+
+        def report(step: int, loss: float) -> None:
+            observer.progress(step, steps)
+            if step % LOOK_EVERY == 0 or step == steps:
+                observer.step(step, tuned, None, loss=loss)
+
+        estimate = self._predictor(choice)
+        with torch.no_grad():
+            parts = _parts(noisy, tuned.network.multiple_of, generator)
+            pairs = [resampling.Pair.of(part, estimate(part)) for part in parts]
+        resampling.tune(
+            tuned,
+            tuned.network.parameters(),
+            pairs,
+            choice.level if choice.stacks else None,
+            steps=steps,
+            generator=generator,
+            report=report,
+        )
+        name = f"{choice.base}, tuned"
+        left, removed = look(name, tuned), look.removed([name])
+        if left > LEFT_BY_TUNED * look.noise or removed > REMOVED * look.removed(list(choice.used)):
+            return replace(choice, steps=steps)
+        return replace(choice, used={name: tuned}, steps=steps, kept_step=steps)
+
+    def _predictor(self, choice: _Choice) -> Predictor:
         """Of each network as many passes, each of another orientation.
 
-        With the `level` of noise that is independent between pixels, details are given back, and
-        with `stacks` patches that are alike are denoised together.
+        With the level of noise that is independent between pixels, details are given back, and
+        with stacks patches that are alike are denoised together.
         """
+        networks = list(choice.used.values())
         if self.budget == "best":
             passes = [(network, each) for network in networks for each in range(ORIENTATIONS)]
         else:
             passes = list(zip(networks * (len(SPREAD) // len(networks)), SPREAD, strict=False))
         predict = partial(_mean, passes)
-        return predict if level is None else partial(_refined, predict, level, stacks)
+        if choice.level is None:
+            return predict
+        return partial(_refined, predict, choice.level, choice.stacks)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What the result is made of.
+
+    Attributes
+    ----------
+    base : str
+        The network that knows the noise best.
+    used : dict of Predictor
+        Whose mean is taken.
+    level : NoiseLevel or None
+        That of noise that is independent between pixels.
+    stacks : bool
+        Whether patches that are alike are denoised together.
+    steps, kept_step : int
+        Gradient steps taken, and kept.
+    """
+
+    base: str
+    used: dict[str, Predictor]
+    level: NoiseLevel | None = None
+    stacks: bool = False
+    steps: int = 0
+    kept_step: int = 0
+
+
+def _same(pictures: Tensor) -> Tensor:
+    return pictures
+
+
+def _parts(noisy: Tensor, multiple: int, generator: torch.Generator) -> list[Tensor]:
+    """A small picture as a whole, of others random parts."""
+    rows, columns = (side // multiple * multiple for side in noisy.shape[-2:])
+    if len(noisy) * rows * columns <= PARTS * LOOKED_AT**2:
+        return list(noisy[..., :rows, :columns].split(1))
+    size = min(LOOKED_AT, rows, columns)
+    return [random_crop(noisy, size, generator) for _ in range(PARTS)]
 
 
 def _adapted(
-    member: Member, method: TTTMIM, noisy: Tensor, generator: torch.Generator, observer: Observer
+    member: Member, noisy: Tensor, generator: torch.Generator, observer: Observer
 ) -> Adaptation:
-    adaptation = method.adapt(
+    adaptation = TTTMIM().adapt(
         member.network,
         member.normalize(noisy),
         generator=generator,
@@ -182,6 +287,10 @@ class _Look:
     def mean(self, names: list[str]) -> Tensor:
         """Of these results."""
         return torch.stack([self._results[name] for name in names]).mean(dim=0)
+
+    def removed(self, names: list[str]) -> float:
+        """The energy of what the mean of these results took away."""
+        return float((self.part - self.mean(names)).square().mean())
 
     def level(self, noisy: Tensor, names: list[str]) -> NoiseLevel | None:
         """That of the noise of the whole picture `noisy`, by what these results took away."""

@@ -1,0 +1,120 @@
+"""Adaptation to the noise of one picture: its estimate gets such noise anew, and loses it again.
+
+The picture y = x + n is denoised to an estimate z. The network then learns for a few steps to find
+z in z + m, where m is noise like n: drawn from its level where that is known, or else what was
+taken from y at another place, which has the strength, the color and the correlation of n whatever
+its kind. A network that was taught many kinds of noise, or many strengths of one, comes to know the
+one that it meets, and what the picture itself looks like.
+
+Source: the noise resampling of Mohan et al., "Adaptive denoising via GainTuning", NeurIPS 2021,
+eq. 7, after Vaksman et al., "LIDIA", CVPR workshops 2020. Differs from both: all weights learn, the
+estimate is a mean of passes, and noise of unknown kind is the residual y - z, moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .noise_level import NoiseLevel
+from .objectives import Predict
+from .orientation import ORIENTATIONS, turned
+from .transforms import is_gray
+
+# Chosen on held-out training photos under ten kinds of noise. What is moved is not known so well,
+# and is learned from with longer steps.
+LR, MOVED_LR, PATCHES, SIDE = 1e-4, 2e-4, 4, 64
+# Gradients of a mean over a picture are tiny; Adam ignores the factor, half precision does not.
+GRADIENT_SCALE = 1024.0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A part of a picture and what was made of it, both (1, C, Y, X); sides of at least `SIDE`."""
+
+    noisy: Tensor
+    estimate: Tensor
+
+    @classmethod
+    def of(cls, noisy: Tensor, estimate: Tensor) -> Pair:
+        """Of a gray picture the planes of the estimate are made equal, as those of its noise."""
+        noisy, estimate = noisy.float(), estimate.float()
+        if is_gray(noisy):
+            estimate = estimate.mean(dim=1, keepdim=True).expand_as(estimate)
+        return cls(noisy, estimate)
+
+
+def tune(
+    predict: Predict,
+    parameters: Iterable[nn.Parameter],
+    pairs: Sequence[Pair],
+    level: NoiseLevel | None,
+    *,
+    steps: int,
+    generator: torch.Generator,
+    report: Callable[[int, float], None],
+) -> None:
+    """Teach `predict`, by its `parameters`, to denoise noise like that of `pairs`.
+
+    Parameters
+    ----------
+    predict : callable
+        (N, C, Y, X) -> same shape, on the scale of `pairs`.
+    parameters : iterable of Parameter
+        Are changed in place.
+    pairs : sequence of Pair
+        Parts of one picture.
+    level : NoiseLevel or None
+        That of noise that is independent between pixels; None for any other, which is moved.
+    steps : int
+        Gradient steps; the learning rate falls to zero along them.
+    generator : torch.Generator
+        Draws places, orientations and noise.
+    report : callable
+        Takes each step and its loss.
+    """
+    lr = MOVED_LR if level is None else LR
+    optimizer = torch.optim.Adam(parameters, lr=lr)
+    # What is clipped in the picture is clipped when it is made noisy again.
+    low = min(float(pair.noisy.min()) for pair in pairs)
+    high = max(float(pair.noisy.max()) for pair in pairs)
+    for step in range(1, steps + 1):
+        optimizer.param_groups[0]["lr"] = lr * (1 - (step - 1) / steps)
+        drawn = [_patches(pairs, level, generator) for _ in range(PATCHES)]
+        noisy, clean = (torch.cat(each) for each in zip(*drawn, strict=True))
+        noisy = noisy.clamp(low, high).contiguous(memory_format=torch.channels_last)
+        loss = (predict(noisy) - clean).square().mean()
+        optimizer.zero_grad(set_to_none=True)
+        (loss * GRADIENT_SCALE).backward()
+        optimizer.step()
+        report(step, float(loss.detach()))
+
+
+def _patches(
+    pairs: Sequence[Pair], level: NoiseLevel | None, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """A patch of an estimate, noisy anew and as it is, in a random orientation."""
+
+    def draw(count: int) -> int:
+        return int(torch.randint(count, (), generator=generator, device=generator.device))
+
+    def patch(pictures: Tensor, y: int, x: int) -> Tensor:
+        return pictures[..., y : y + SIDE, x : x + SIDE]
+
+    def place(pair: Pair) -> tuple[int, int]:
+        rows, columns = pair.noisy.shape[-2:]
+        return draw(rows - SIDE + 1), draw(columns - SIDE + 1)
+
+    pair = pairs[draw(len(pairs))]
+    clean = patch(pair.estimate, *place(pair))
+    if level is not None:
+        noisy = level.sample(clean, generator)
+    else:
+        other = pairs[draw(len(pairs))]
+        there = place(other)
+        noisy = clean + patch(other.noisy, *there) - patch(other.estimate, *there)
+    orientation = draw(ORIENTATIONS)
+    return turned(noisy, orientation), turned(clean, orientation)
