@@ -56,7 +56,9 @@ class Auto:
 
     That result is then an estimate of the clean picture, and what was taken away a sample of the
     noise: the network learns from both for some steps (`denoise_cli.resampling`) and makes the
-    result anew. Where it then takes much more away or leaves much more than before, it is not used.
+    result anew. Where it then takes much more away or leaves much of the noise, it is not used; of
+    noise that the first network did not know, the estimate still holds some, and the tuned network
+    joins the mean.
     """
 
     networks: ClassVar[tuple[str, ...]] = (WHITE, ADAPTED)
@@ -118,8 +120,8 @@ class Auto:
         choice = _Choice(DEFAULT, {DEFAULT: every[DEFAULT]})
         if has_impulses(look.part):
             return choice
-        is_known = first <= KNOWN * look.noise
-        if not is_known and self.steps:
+        choice = replace(choice, is_known=first <= KNOWN * look.noise)
+        if not choice.is_known and self.steps:
             made = _adapted(every[ADAPTED], noisy, generator, observer)
             choice = replace(choice, steps=made.steps)
             name = f"{ADAPTED}, {'adapted' if made.kept_step else 'as is'}"
@@ -132,7 +134,7 @@ class Auto:
         stacks = level is not None and look.is_white(list(choice.used), level)
         choice = replace(choice, level=level, stacks=stacks)
         is_plain = level is not None and stacks and not level.shot
-        if is_plain and is_known and look(WHITE, every[WHITE]) <= MORE_LEFT * first:
+        if is_plain and choice.is_known and look(WHITE, every[WHITE]) <= MORE_LEFT * first:
             choice = replace(choice, base=WHITE, used={WHITE: every[WHITE]})
         return choice
 
@@ -171,7 +173,8 @@ class Auto:
         left, removed = look(name, tuned), look.removed([name])
         if left > LEFT_BY_TUNED * look.noise or removed > REMOVED * look.removed(list(choice.used)):
             return replace(choice, steps=steps)
-        return replace(choice, used={name: tuned}, steps=steps, kept_step=steps)
+        used = {name: tuned} if choice.is_known else {**choice.used, name: tuned}
+        return replace(choice, used=used, steps=steps, kept_step=steps)
 
     def _predictor(self, choice: _Choice) -> Predictor:
         """Of each network as many passes, each of another orientation.
@@ -200,6 +203,8 @@ class _Choice:
         The network that knows the noise best.
     used : dict of Predictor
         Whose mean is taken.
+    is_known : bool
+        Whether that network leaves next to nothing of the noise.
     level : NoiseLevel or None
         That of noise that is independent between pixels.
     stacks : bool
@@ -210,6 +215,7 @@ class _Choice:
 
     base: str
     used: dict[str, Predictor]
+    is_known: bool = True
     level: NoiseLevel | None = None
     stacks: bool = False
     steps: int = 0
@@ -306,11 +312,15 @@ class _Look:
 
 
 def _reason(candidates: tuple[Candidate, ...]) -> str:
-    used = [candidate.name for candidate in candidates if candidate.weight]
-    rest = [candidate.name for candidate in candidates if not candidate.weight]
-    chosen = f"mean of {' and '.join(used)}" if len(used) > 1 else used[0]
-    left = ", ".join(f"{candidate.noise_left:.0%}" for candidate in candidates)
-    return f"{chosen}{f', without {rest[0]}' if rest else ''}: {left} of the noise left"
+    used = [candidate for candidate in candidates if candidate.weight]
+    rest = [candidate for candidate in candidates if not candidate.weight]
+    chosen = " and ".join(candidate.name for candidate in used)
+    left = ", ".join(f"{candidate.noise_left:.0%}" for candidate in used)
+    without = ", ".join(f"{candidate.name} ({candidate.noise_left:.0%})" for candidate in rest)
+    return (
+        f"{'mean of ' if len(used) > 1 else ''}{chosen}: {left} of the noise left"
+        f"{f', without {without}' if without else ''}"
+    )
 
 
 def _mean(passes: list[tuple[Predictor, int]], noisy: Tensor) -> Tensor:
