@@ -78,14 +78,17 @@ def tune(
     """
     lr = MOVED_LR if level is None else LR
     optimizer = torch.optim.Adam(parameters, lr=lr)
-    # What is clipped in the picture is clipped when it is made noisy again.
     low = min(float(pair.noisy.min()) for pair in pairs)
     high = max(float(pair.noisy.max()) for pair in pairs)
     for step in range(1, steps + 1):
         optimizer.param_groups[0]["lr"] = lr * (1 - (step - 1) / steps)
         drawn = [_patches(pairs, level, generator) for _ in range(PATCHES)]
         noisy, clean = (torch.cat(each) for each in zip(*drawn, strict=True))
-        noisy = noisy.clamp(low, high).contiguous(memory_format=torch.channels_last)
+        if level is not None:
+            # What is clipped in the picture is clipped when it is made noisy again. Noise that was
+            # moved to a darker place may be too strong there: its mean would shift.
+            noisy = noisy.clamp(low, high)
+        noisy = noisy.contiguous(memory_format=torch.channels_last)
         loss = (predict(noisy) - clean).square().mean()
         optimizer.zero_grad(set_to_none=True)
         (loss * GRADIENT_SCALE).backward()

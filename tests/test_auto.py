@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from helpers import photo
 from PIL import Image
 from test_method_contract import pictures
 
-from denoise_cli import Denoiser, denoise
+from denoise_cli import Denoiser, denoise, noise
 from denoise_cli.errors import UsageError
 from denoise_cli.methods.auto import ADAPTED, WHITE
 from denoise_cli.metrics import psnr
@@ -40,7 +41,7 @@ def mean_of_orientations(noisy: np.ndarray, *names: str) -> np.ndarray:
 
 def test_of_white_noise_the_one_that_knows_it_best_is_used() -> None:
     clean, noisy = pictures(128, spec="gaussian:25")
-    result = Denoiser("auto").run(noisy)
+    result = Denoiser("auto", steps=0).run(noisy)
     together = result.samples
     assert [candidate.weight for candidate in result.candidates] == [0, 1]
     assert "alike patches" in result.reason
@@ -53,14 +54,14 @@ def test_of_white_noise_the_one_that_knows_it_best_is_used() -> None:
 
 def test_noise_that_grows_with_the_light_is_not_left_to_the_one_for_white_noise() -> None:
     clean, noisy = pictures(128, spec="poisson:40")
-    result = Denoiser("auto").run(noisy)
+    result = Denoiser("auto", steps=0).run(noisy)
     assert [(one.name, one.weight) for one in result.candidates] == [("ttt-mim", 1)]
     assert psnr(clean, result.samples) > psnr(clean, mean_of(noisy, "ttt-mim"))
 
 
 def test_impulses_are_left_to_the_one_that_knows_them() -> None:
     clean, noisy = pictures(128, spec="salt-pepper:0.03")
-    result = Denoiser("auto").run(noisy)
+    result = Denoiser("auto", steps=0).run(noisy)
     np.testing.assert_allclose(result.samples, mean_of_orientations(noisy, "ttt-mim"), atol=4e-3)
     assert psnr(clean, result.samples) > psnr(clean, mean_of(noisy, "ttt-mim"))
     assert psnr(clean, result.samples) > psnr(clean, mean_of(noisy, ADAPTED)) + 1
@@ -77,26 +78,79 @@ def test_noise_that_the_first_does_not_know_brings_the_adapted_one_in() -> None:
     clean, noisy = of_unknown_noise(192)
     result = Denoiser("auto").run(noisy)
     assert result.kept_step > 0
-    assert result.candidates[-1].name == f"{ADAPTED}, adapted"
-    assert result.candidates[-1].weight > 0
+    weights = {candidate.name: candidate.weight for candidate in result.candidates}
+    assert weights[f"{ADAPTED}, adapted"] > 0
     assert psnr(clean, result.samples) > psnr(clean, mean_of(noisy, "ttt-mim")) + 1
 
 
 @pytest.mark.parametrize("spec", ["gaussian:25", "correlated:25,1"])
-def test_noise_that_the_first_knows_takes_no_steps(spec: str) -> None:
+def test_to_noise_that_the_first_knows_no_other_is_adapted(spec: str) -> None:
     _, noisy = pictures(128, spec=spec)
-    result = Denoiser("auto").run(noisy)
-    assert result.steps == 0
+    result = Denoiser("auto", steps=4).run(noisy)
     assert all("adapted" not in candidate.name for candidate in result.candidates)
+    assert Denoiser("auto", steps=0).run(noisy).steps == 0
+
+
+@pytest.mark.parametrize(
+    ("spec", "gain"), [("gaussian:25", 0.2), ("correlated:25,1", 0.05), ("salt-pepper:0.03", 1)]
+)
+def test_the_network_is_tuned_to_the_noise_that_it_took_away(spec: str, gain: float) -> None:
+    clean, noisy = pictures(128, spec=spec)
+    before, after = (Denoiser("auto", steps=steps).run(noisy) for steps in (0, 80))
+    assert after.steps == after.kept_step == 80
+    assert [candidate.weight for candidate in after.candidates][-1] == 1
+    assert after.candidates[-1].name.endswith(", tuned")
+    assert psnr(clean, after.samples) > psnr(clean, before.samples) + gain
+
+
+def test_the_next_picture_finds_the_network_as_it_was() -> None:
+    _, noisy = pictures(96, spec="gaussian:25")
+    _, other = pictures(96, spec="correlated:25,1")
+    denoiser = Denoiser("auto", steps=10)
+    first = denoiser(noisy)
+    denoiser(other)
+    np.testing.assert_array_equal(denoiser(noisy), first)
+
+
+def test_a_network_that_was_tuned_to_keep_the_noise_is_not_used() -> None:
+    """Of a fine pattern with next to no noise nothing is taken away to learn from."""
+    y, x = np.mgrid[:128, :128] // 2
+    clean = 0.45 + 0.1 * ((x + y) % 2)[..., None].repeat(3, axis=2)
+    grain = np.random.default_rng(0).normal(0, 1 / 255, clean.shape)
+    noisy = (clean + grain).astype(np.float32)
+    before, after = (Denoiser("auto", steps=steps).run(noisy) for steps in (0, 80))
+    assert after.candidates[-1].name == "ttt-mim, tuned"
+    assert after.candidates[-1].weight == after.kept_step == 0
+    np.testing.assert_array_equal(before.samples, after.samples)
+
+
+def test_noise_that_was_moved_to_a_darker_place_is_not_clipped_there() -> None:
+    """It may be too strong for that place, and its mean would shift."""
+    clean = pictures(128)[0] ** 2
+    planes = torch.from_numpy(np.moveaxis(clean, -1, 0)[None].copy())
+    drawn = noise.parse("camera:0.02,0+clip").sample(planes, torch.Generator().manual_seed(1))
+    noisy = np.ascontiguousarray(np.moveaxis(drawn[0].numpy(), 0, -1))
+    before, after = (Denoiser("auto", steps=steps).run(noisy) for steps in (0, 80))
+    assert after.kept_step == 80
+    assert psnr(clean, after.samples) > psnr(clean, before.samples)
+
+
+def test_gray_pictures_are_tuned_to_as_well() -> None:
+    clean, noisy = pictures(128, spec="gaussian:25")
+    clean, noisy = clean[..., 0], noisy[..., 0]
+    before, after = (Denoiser("auto", steps=steps).run(noisy) for steps in (0, 80))
+    assert after.kept_step == 80
+    assert after.samples.shape == noisy.shape
+    assert psnr(clean, after.samples) > psnr(clean, before.samples)
 
 
 def test_it_says_what_it_compared(folder: Path, call: Callable[..., Any]) -> None:
     _, noisy = pictures(128, spec="gaussian:25")
     Image.fromarray(np.uint8(np.clip(noisy, 0, 1) * 255)).save("a.png")
-    code, out, err = call("a.png", "-m", "auto", "--json", "-v", weights=False)
+    code, out, err = call("a.png", "-m", "auto", "--steps", "4", "--json", "-v", weights=False)
     record = json.loads(out)
     assert code == 0
-    assert [c["name"] for c in record["candidates"]] == ["ttt-mim", WHITE]
+    assert [c["name"] for c in record["candidates"]] == ["ttt-mim", WHITE, f"{WHITE}, tuned"]
     lines = "\n".join(err)
     for candidate in record["candidates"]:
         assert 0 < candidate["noise_left"] < 0.3
@@ -107,15 +161,17 @@ def test_it_says_what_it_compared(folder: Path, call: Callable[..., Any]) -> Non
 def test_the_budget_decides_what_is_tried() -> None:
     _, noisy = pictures(128, spec="correlated:25,1")
     balanced, best = (
-        Denoiser("auto", options={"budget": budget}).run(noisy) for budget in ("balanced", "best")
+        Denoiser("auto", steps=0, options={"budget": budget}).run(noisy)
+        for budget in ("balanced", "best")
     )
     assert "alike patches" not in balanced.reason
     assert not np.array_equal(best.samples, balanced.samples)
     turned = np.ascontiguousarray(np.rot90(noisy))
-    again = Denoiser("auto", options={"budget": "best"})(turned)
+    again = Denoiser("auto", steps=0, options={"budget": "best"})(turned)
     np.testing.assert_allclose(np.rot90(again, -1), best.samples, atol=5e-3)
     _, unknown = of_unknown_noise(128)
-    assert Denoiser("auto").run(unknown).steps > 0
+    assert Denoiser("auto", steps=3).run(unknown).steps == 3
+    assert Denoiser("auto", steps=3, options={"budget": "best"}).run(unknown).steps == 6
     assert Denoiser("auto", steps=0).run(unknown).steps == 0
     assert Denoiser("auto", options={"budget": "fast"}).run(unknown).steps == 0
     with pytest.raises(UsageError, match="budget must be fast, balanced, best, not 'slow'"):
@@ -157,7 +213,7 @@ def test_it_is_the_default_where_no_checkpoint_names_a_method(
 
 def test_it_is_the_default_of_the_function_too(tiny: Path) -> None:
     _, noisy = pictures(96, spec="gaussian:25")
-    np.testing.assert_array_equal(denoise(noisy), denoise(noisy, "auto"))
+    np.testing.assert_array_equal(denoise(noisy, steps=2), denoise(noisy, "auto", steps=2))
     with_tiny = denoise(noisy, weights=str(tiny))
     np.testing.assert_array_equal(with_tiny, denoise(noisy, "ttt-mim", weights=str(tiny)))
 

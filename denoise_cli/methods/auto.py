@@ -173,7 +173,8 @@ class Auto:
         left, removed = look(name, tuned), look.removed([name])
         if left > LEFT_BY_TUNED * look.noise or removed > REMOVED * look.removed(list(choice.used)):
             return replace(choice, steps=steps)
-        used = {name: tuned} if choice.is_known else {**choice.used, name: tuned}
+        used: dict[str, Predictor] = {} if choice.is_known else choice.used
+        used = {**used, name: tuned}
         return replace(choice, used=used, steps=steps, kept_step=steps)
 
     def _predictor(self, choice: _Choice) -> Predictor:
