@@ -56,9 +56,9 @@ class Auto:
 
     That result is then an estimate of the clean picture, and what was taken away a sample of the
     noise: the network learns from both for some steps (`denoise_cli.resampling`) and makes the
-    result anew. Where it then takes much more away or leaves much of the noise, it is not used; of
-    noise that the first network did not know, the estimate still holds some, and the tuned network
-    joins the mean.
+    result anew. Where it then takes much more away or leaves much of the noise, it is not used. Of
+    noise that the first network did not know, the estimate still holds some: the tuned network must
+    leave less than that one, and only joins the mean.
     """
 
     networks: ClassVar[tuple[str, ...]] = (WHITE, ADAPTED)
@@ -171,7 +171,8 @@ class Auto:
         )
         name = f"{choice.base}, tuned"
         left, removed = look(name, tuned), look.removed([name])
-        if left > LEFT_BY_TUNED * look.noise or removed > REMOVED * look.removed(list(choice.used)):
+        most = LEFT_BY_TUNED * look.noise if choice.is_known else look.left[DEFAULT]
+        if left > most or removed > REMOVED * look.removed(list(choice.used)):
             return replace(choice, steps=steps)
         used: dict[str, Predictor] = {} if choice.is_known else choice.used
         used = {**used, name: tuned}
