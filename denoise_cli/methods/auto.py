@@ -171,7 +171,9 @@ class Auto:
         )
         name = f"{choice.base}, tuned"
         left, removed = look(name, tuned), look.removed([name])
-        most = LEFT_BY_TUNED * look.noise if choice.is_known else look.left[DEFAULT]
+        most = LEFT_BY_TUNED * look.noise
+        if not choice.is_known:
+            most = min(most, look.left[DEFAULT])
         if left > most or removed > REMOVED * look.removed(list(choice.used)):
             return replace(choice, steps=steps)
         used: dict[str, Predictor] = {} if choice.is_known else choice.used
