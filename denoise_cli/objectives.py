@@ -18,6 +18,8 @@ Predict = Callable[[Tensor], Tensor]  # (N, C, Y, X) -> same shape
 # Of a standard deviation of the noise. Large enough for half precision, small enough for the
 # difference quotient: see `sure`.
 PROBE_STEP = 0.1
+# Gradients of a mean over a picture are tiny; Adam ignores the factor, half precision does not.
+GRADIENT_SCALE = 1024.0
 
 
 def masked_l1(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:

@@ -20,15 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from .noise_level import NoiseLevel
-from .objectives import Predict
+from .objectives import GRADIENT_SCALE, Predict
 from .orientation import ORIENTATIONS, turned
-from .transforms import is_gray
+from .transforms import as_gray_as
 
 # Chosen on held-out training photos under ten kinds of noise. What is moved is not known so well,
 # and is learned from with longer steps.
 LR, MOVED_LR, PATCHES, SIDE = 1e-4, 2e-4, 4, 64
-# Gradients of a mean over a picture are tiny; Adam ignores the factor, half precision does not.
-GRADIENT_SCALE = 1024.0
 
 
 @dataclass(frozen=True)
@@ -41,10 +39,7 @@ class Pair:
     @classmethod
     def of(cls, noisy: Tensor, estimate: Tensor) -> Pair:
         """Of a gray picture the planes of the estimate are made equal, as those of its noise."""
-        noisy, estimate = noisy.float(), estimate.float()
-        if is_gray(noisy):
-            estimate = estimate.mean(dim=1, keepdim=True).expand_as(estimate)
-        return cls(noisy, estimate)
+        return cls(noisy.float(), as_gray_as(estimate.float(), noisy))
 
 
 def tune(

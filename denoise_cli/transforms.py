@@ -30,3 +30,8 @@ def is_gray(pictures: Tensor) -> bool:
 def distinct_planes(pictures: Tensor) -> Tensor:
     """The channels of `pictures` (N, C, Y, X) that differ: of gray ones the first alone."""
     return pictures[:, :1] if is_gray(pictures) else pictures
+
+
+def as_gray_as(pictures: Tensor, others: Tensor) -> Tensor:
+    """`pictures` (N, C, Y, X), their channels averaged where those of `others` are the same."""
+    return pictures.mean(dim=1, keepdim=True).expand_as(pictures) if is_gray(others) else pictures

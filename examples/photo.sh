@@ -3,7 +3,7 @@
 #
 #   examples/photo.sh [FOLDER OF PHOTOS [FOLDER FOR THE RESULTS]]
 #
-# Without arguments a small shoot is made of the example photo.
+# Without arguments a small shoot is made of parts of the example photo.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 results=${2:-photo_results}
@@ -13,14 +13,14 @@ mkdir -p "$results"
 if [ $# -eq 0 ]; then
     # Two folders, as cards come: a PNG, a JPEG with EXIF, and a file that is broken.
     mkdir -p "$shoot/monday" "$shoot/tuesday"
-    cp "$here/data/osprey.png" "$shoot/monday/osprey.png"
-    python - "$here/data/osprey.png" "$shoot/tuesday/osprey.jpg" <<'PYTHON'
+    python - "$here/data/osprey.png" "$shoot" <<'PYTHON'
 import sys
 from PIL import Image
-photo = Image.open(sys.argv[1]).crop((150, 50, 450, 290))
+photo, shoot = Image.open(sys.argv[1]), sys.argv[2]
+photo.crop((150, 50, 450, 290)).save(f"{shoot}/monday/osprey.png")
 exif = Image.Exif()
 exif[271], exif[272] = "Example", "One"
-photo.save(sys.argv[2], quality=95, exif=exif)
+photo.crop((300, 100, 500, 260)).save(f"{shoot}/tuesday/osprey.jpg", quality=95, exif=exif)
 PYTHON
     head -c 3000 "$here/data/osprey.png" > "$shoot/tuesday/broken.png"
 fi

@@ -31,8 +31,10 @@ def test_python_api(tmp_path: Path) -> None:
 
 
 def test_before_after(tmp_path: Path) -> None:
-    script, picture = ROOT / "examples/before_after.py", DATA / "osprey.png"
-    run(sys.executable, str(script), "out.png", str(picture), cwd=tmp_path)
+    script = ROOT / "examples/before_after.py"
+    with Image.open(DATA / "osprey.png") as picture:
+        picture.crop((300, 100, 450, 200)).save(tmp_path / "part.png")
+    run(sys.executable, str(script), "out.png", "part.png", cwd=tmp_path)
     with Image.open(tmp_path / "out.png") as sheet:
         assert sheet.size == (600, 400)
 

@@ -60,7 +60,7 @@ def test_what_papers_print_stands_beside_what_is_measured_on_whole_sets(folder):
     Path("sets/PolyU").mkdir(parents=True)
     rng = np.random.default_rng(0)
     for index in range(2):
-        clean = np.full((72, 64, 3), 100 + 30 * index)
+        clean = np.full((60, 56, 3), 100 + 30 * index)
         for kind, picture in (("mean", clean), ("real", clean + rng.normal(0, 20, clean.shape))):
             stored = picture.clip(0, 255).astype(np.uint8)
             Image.fromarray(stored).save(f"sets/PolyU/{index}_{kind}.png")

@@ -90,14 +90,14 @@ class Auto:
         if min(noisy.shape[-2:]) < SMALLEST_SIDE:
             reason = f"{DEFAULT}: the picture is too small to tell more"
             return Adaptation(self._predictor(_Choice(DEFAULT, {DEFAULT: network})), reason=reason)
-        look = _Look(noisy, generator)
         every = {DEFAULT: Member(network, normalize=_same, restore=_same), **networks}
-        choice = self._choice(every, look, noisy, generator, observer)
+        task = _Task(noisy, every, _Look(noisy, generator), generator, observer)
+        choice = self._choice(task)
         if self.steps:
-            choice = self._tuned(choice, every, look, noisy, generator, observer)
+            choice = self._tuned(choice, task)
         candidates = tuple(
             Candidate(name, (name in choice.used) / len(choice.used), share)
-            for name, share in look.shares_left().items()
+            for name, share in task.look.shares_left().items()
         )
         return Adaptation(
             self._predictor(choice),
@@ -107,30 +107,24 @@ class Auto:
             candidates=candidates,
         )
 
-    def _choice(
-        self,
-        every: Mapping[str, Member],
-        look: _Look,
-        noisy: Tensor,
-        generator: torch.Generator,
-        observer: Observer,
-    ) -> _Choice:
+    def _choice(self, task: _Task) -> _Choice:
         """Of the networks as they are, and of the one that unknown noise is adapted to."""
+        every, look = task.every, task.look
         first = look(DEFAULT, every[DEFAULT])
         choice = _Choice(DEFAULT, {DEFAULT: every[DEFAULT]})
         if has_impulses(look.part):
             return choice
         choice = replace(choice, is_known=first <= KNOWN * look.noise)
         if not choice.is_known and self.steps:
-            made = _adapted(every[ADAPTED], noisy, generator, observer)
+            made = _adapted(every[ADAPTED], task)
             choice = replace(choice, steps=made.steps)
             name = f"{ADAPTED}, {'adapted' if made.kept_step else 'as is'}"
             if look(name, made.predict) < LEFT_BY_ADAPTED * first and made.kept_step:
                 used = {**choice.used, name: made.predict}
                 choice = replace(choice, used=used, kept_step=made.kept_step)
-        if noise_level.is_correlated(noisy):
+        if noise_level.is_correlated(task.noisy):
             return choice
-        level = look.level(noisy, list(choice.used))
+        level = look.level(task.noisy, list(choice.used))
         stacks = level is not None and look.is_white(list(choice.used), level)
         choice = replace(choice, level=level, stacks=stacks)
         is_plain = level is not None and stacks and not level.shot
@@ -138,27 +132,20 @@ class Auto:
             choice = replace(choice, base=WHITE, used={WHITE: every[WHITE]})
         return choice
 
-    def _tuned(
-        self,
-        choice: _Choice,
-        every: Mapping[str, Member],
-        look: _Look,
-        noisy: Tensor,
-        generator: torch.Generator,
-        observer: Observer,
-    ) -> _Choice:
+    def _tuned(self, choice: _Choice, task: _Task) -> _Choice:
         """The network of this choice tuned to the noise that the choice takes away."""
+        look, base = task.look, task.every[choice.base]
         steps = self.steps * (2 if self.budget == "best" else 1)
-        tuned = replace(every[choice.base], network=copy.deepcopy(every[choice.base].network))
+        tuned = replace(base, network=copy.deepcopy(base.network))
 
         def report(step: int, loss: float) -> None:
-            observer.progress(step, steps)
+            task.observer.progress(step, steps)
             if step % LOOK_EVERY == 0 or step == steps:
-                observer.step(step, tuned, None, loss=loss)
+                task.observer.step(step, tuned, None, loss=loss)
 
         estimate = self._predictor(choice)
         with torch.no_grad():
-            parts = _parts(noisy, tuned.network.multiple_of, generator)
+            parts = _parts(task.noisy, tuned.network.multiple_of, task.generator)
             pairs = [resampling.Pair.of(part, estimate(part)) for part in parts]
         resampling.tune(
             tuned,
@@ -166,7 +153,7 @@ class Auto:
             pairs,
             choice.level if choice.stacks else None,
             steps=steps,
-            generator=generator,
+            generator=task.generator,
             report=report,
         )
         name = f"{choice.base}, tuned"
@@ -226,6 +213,20 @@ class _Choice:
     kept_step: int = 0
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What is to be denoised: `noisy` (N, C, Y, X), on the scale of the first of `every` network.
+
+    A part of it is looked at, what is done is shown to the observer.
+    """
+
+    noisy: Tensor
+    every: Mapping[str, Member]
+    look: _Look
+    generator: torch.Generator
+    observer: Observer
+
+
 def _same(pictures: Tensor) -> Tensor:
     return pictures
 
@@ -239,14 +240,12 @@ def _parts(noisy: Tensor, multiple: int, generator: torch.Generator) -> list[Ten
     return [random_crop(noisy, size, generator) for _ in range(PARTS)]
 
 
-def _adapted(
-    member: Member, noisy: Tensor, generator: torch.Generator, observer: Observer
-) -> Adaptation:
+def _adapted(member: Member, task: _Task) -> Adaptation:
     adaptation = TTTMIM().adapt(
         member.network,
-        member.normalize(noisy),
-        generator=generator,
-        observer=_Restored(member, observer),
+        member.normalize(task.noisy),
+        generator=task.generator,
+        observer=_Restored(member, task.observer),
     )
     return replace(adaptation, predict=replace(member, network=adaptation.predict))
 

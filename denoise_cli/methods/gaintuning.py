@@ -14,7 +14,7 @@ from .. import noise_level, objectives, views
 from ..gains import fold, with_gains
 from ..masking import patch_mask
 from ..noise_level import NoiseLevel
-from ..transforms import is_gray
+from ..transforms import as_gray_as
 from ..views import SMALLEST_ERROR, Shown, View, sure_fall
 from .base import Adaptation, Observer, option, random_crop, require, too_small
 
@@ -409,7 +409,5 @@ def _loss(
     if name == "sure":
         return objectives.sure(tuned, noisy, level, generator, learned)
     with torch.no_grad():
-        estimate = network(noisy).float()
-        if is_gray(noisy):
-            estimate = estimate.mean(dim=1, keepdim=True).expand_as(estimate)
+        estimate = as_gray_as(network(noisy).float(), noisy)
     return objectives.resample(tuned, estimate, level, generator)

@@ -13,12 +13,10 @@ from torch import Tensor, nn
 
 from ..defects import impulses
 from ..masking import patch_mask
-from ..objectives import masked_l1
+from ..objectives import GRADIENT_SCALE, masked_l1
 from ..validation import RiskEstimate, noise_bound, noise_left
 from .base import Adaptation, Observer, option, random_crop, require, too_small
 
-# Gradients of a mean over a picture are tiny; AdamW ignores the factor, half precision does not.
-GRADIENT_SCALE = 1024.0
 SMALLEST_SIDE = 64
 # Chosen on held-out training photos: what was estimated to gain less, or was learned from weaker
 # noise (on 0..1), lost more often than it won.
