@@ -198,7 +198,7 @@ Budget = Annotated[
     typer.Option(
         "--budget",
         metavar="fast|balanced|best",
-        help="Time that the method auto may take: about 4, 20 or 60 seconds for a megapixel on two "
+        help="Time that the method auto may take: about 3, 20 or 30 seconds for a megapixel on two "
         "cores. Default: balanced.",
         show_default=False,
         rich_help_panel=_METHOD,
