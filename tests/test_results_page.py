@@ -64,7 +64,7 @@ def test_what_papers_print_stands_beside_what_is_measured_on_whole_sets(folder):
         for kind, picture in (("mean", clean), ("real", clean + rng.normal(0, 20, clean.shape))):
             stored = picture.clip(0, 255).astype(np.uint8)
             Image.fromarray(stored).save(f"sets/PolyU/{index}_{kind}.png")
-    fixed = ["sets", "cells.jsonl", "--limit", 1, "--crop", 64, "--rows", "PolyU", "-o", "page.md"]
+    fixed = ["sets", "cells.jsonl", "--limit", 1, "--crop", 48, "--rows", "PolyU", "-o", "page.md"]
     done = run(*fixed, "--papers").splitlines()
     assert done == ["PolyU nlm 1", "PolyU wavelet 1", "PolyU none 2", "PolyU auto 2"]
     cells = [json.loads(line) for line in Path("cells.jsonl").read_text().splitlines()]

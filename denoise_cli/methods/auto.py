@@ -163,9 +163,8 @@ class Auto:
             most = min(most, look.left[DEFAULT])
         if left > most or removed > REMOVED * look.removed(list(choice.used)):
             return replace(choice, steps=steps)
-        used: dict[str, Predictor] = {} if choice.is_known else choice.used
-        used = {**used, name: tuned}
-        return replace(choice, used=used, steps=steps, kept_step=steps)
+        others: dict[str, Predictor] = {} if choice.is_known else choice.used
+        return replace(choice, used={**others, name: tuned}, steps=steps, kept_step=steps)
 
     def _predictor(self, choice: _Choice) -> Predictor:
         """Of each network as many passes, each of another orientation.
