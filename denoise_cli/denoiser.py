@@ -309,7 +309,7 @@ class Denoiser:
             forecast = None
             if expect is not None and first and self.strength:
                 forecast = self._forecast(expect, noisy, planes, once=once)
-            with self._device.autocast():
+            with self._device.threads(), self._device.autocast():
                 observer = _Observer(self, noisy, progress, trace if first else None, forecast)
                 adaptation = self._adapt(self._network_for(noisy), noisy, observer)
                 if forecast is not None:
@@ -324,7 +324,7 @@ class Denoiser:
                 if progress:
                     progress(phase, done * tiles + tile, planes * tiles)
 
-            with self._device.autocast():
+            with self._device.threads(), self._device.autocast():
                 denoised = self._predict(adaptation.predict, noisy, report)
             if not complaints:  # one line is enough, whichever plane it is about
                 complaints.extend(filter(None, [health.complaint(noisy[0], denoised[0])]))

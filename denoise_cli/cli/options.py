@@ -198,8 +198,8 @@ Budget = Annotated[
     typer.Option(
         "--budget",
         metavar="fast|balanced|best",
-        help="Time that the method auto may take: about 3, 20 or 30 seconds for a megapixel on two "
-        "cores. Default: balanced.",
+        help="Time that the method auto may take: about 5, 30 or 50 seconds for a megapixel on one "
+        "core. Default: balanced.",
         show_default=False,
         rich_help_panel=_METHOD,
     ),

@@ -175,7 +175,7 @@ def train(
         seed=seed,
         device=resolved,
     )
-    with parallel.group(resolved), parallel.stoppable() as stop:
+    with parallel.group(resolved), resolved.threads(), parallel.stoppable() as stop:
         run.build(config or {}, init)
         run.open(data=data, pairs=pairs, noisy=noisy, val=val)
         if resume:
