@@ -33,18 +33,14 @@ SMALLEST_SIDE = 2 * PATCH
 # Where the stacks change the picture by no more than this share of the variance of the noise, in a
 # window of this side, they change it by chance: as a shrinkage of James and Stein's kind.
 BY_CHANCE, WINDOW = 0.004, 33
-BY_CHANCE_TUNED = 0.008  # around what a network made that was tuned to the picture
 
 
 @torch.no_grad()
-def refine(
-    noisy: Tensor, denoised: Tensor, level: NoiseLevel, by_chance: float = BY_CHANCE
-) -> Tensor:
+def refine(noisy: Tensor, denoised: Tensor, level: NoiseLevel) -> Tensor:
     """`denoised` (N, C, Y, X) drawn towards what stacks of patches make of `noisy`.
 
     The noise of `noisy` is independent between pixels, and `level` is known on the same scale. Of
-    a picture with a side below `SMALLEST_SIDE` nothing is made. `by_chance` is the share of the
-    variance of the noise by which the stacks of a window change it where they know no better.
+    a picture with a side below `SMALLEST_SIDE` nothing is made.
     """
     if min(noisy.shape[-2:]) < SMALLEST_SIDE:
         return denoised
@@ -55,7 +51,7 @@ def refine(
         off = stacked - denoised
         change = (off.square() / level.variance(denoised)).mean(dim=1, keepdim=True)
         change = square_mean(change, WINDOW).clamp(min=1e-12)
-        return denoised + (1 - by_chance / change).clamp(min=0) * off
+        return denoised + (1 - BY_CHANCE / change).clamp(min=0) * off
 
 
 def _wiener(noisy: Tensor, pilot: Tensor, level: NoiseLevel) -> Tensor:

@@ -64,17 +64,6 @@ def test_where_the_stacks_say_next_to_nothing_new_the_picture_stays() -> None:
     assert (found == clean).float().mean() > 0.5
 
 
-def test_of_a_better_pilot_less_is_changed_by_chance() -> None:
-    clean = bricks()
-    noisy = sample("gaussian:20", clean)
-    pilot = clean + 0.1 * (blurred(noisy) - clean)
-    changes = [
-        error(collaborative.refine(noisy, pilot, WHITE, by_chance), pilot)
-        for by_chance in (0.0, collaborative.BY_CHANCE, collaborative.BY_CHANCE_TUNED, 1.0)
-    ]
-    assert changes[0] > changes[1] > changes[2] > changes[3] == 0
-
-
 def test_a_gray_picture_equals_its_three_channels() -> None:
     clean = bricks()[:, :1]
     noisy = sample("gaussian:20", clean)

@@ -183,7 +183,9 @@ class Auto:
             count = PASSES_TUNED if choice.is_tuned else PASSES
             passes = list(zip(networks * (count // len(networks)), SPREAD, strict=False))
         predict = partial(_mean, passes)
-        return predict if choice.level is None else partial(_refined, predict, choice)
+        if choice.level is None:
+            return predict
+        return partial(_refined, predict, choice.level, choice.stacks)
 
 
 @dataclass(frozen=True)
@@ -340,12 +342,9 @@ def _mean(passes: list[tuple[Predictor, int]], noisy: Tensor) -> Tensor:
     return total / len(passes)
 
 
-def _refined(predict: Predictor, choice: _Choice, noisy: Tensor) -> Tensor:
-    level = choice.level
-    assert level is not None
+def _refined(predict: Predictor, level: NoiseLevel, stacks: bool, noisy: Tensor) -> Tensor:
     noisy, denoised = noisy.float(), predict(noisy)
-    if choice.stacks:
-        by_chance = collaborative.BY_CHANCE_TUNED if choice.is_tuned else collaborative.BY_CHANCE
-        denoised = collaborative.refine(noisy, denoised, level, by_chance)
+    if stacks:
+        denoised = collaborative.refine(noisy, denoised, level)
     # Noise that changes with the light is not known well enough to tell details from it.
     return denoised if level.shot else details.give_back(noisy, denoised, level.read)
