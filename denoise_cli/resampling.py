@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from .noise_level import NoiseLevel
 from .objectives import GRADIENT_SCALE, Predict
+from .optimizer import Adam
 from .orientation import ORIENTATIONS, turned
 from .transforms import as_gray_as
 
@@ -72,11 +73,11 @@ def tune(
         Takes each step and its loss.
     """
     lr = MOVED_LR if level is None else LR
-    optimizer = torch.optim.Adam(parameters, lr=lr)
+    optimizer = Adam(parameters, lr)
     low = min(float(pair.noisy.min()) for pair in pairs)
     high = max(float(pair.noisy.max()) for pair in pairs)
     for step in range(1, steps + 1):
-        optimizer.param_groups[0]["lr"] = lr * (1 - (step - 1) / steps)
+        optimizer.lr = lr * (1 - (step - 1) / steps)
         drawn = [_patches(pairs, level, generator) for _ in range(PATCHES)]
         noisy, clean = (torch.cat(each) for each in zip(*drawn, strict=True))
         if level is not None:
@@ -85,7 +86,7 @@ def tune(
             noisy = noisy.clamp(low, high)
         noisy = noisy.contiguous(memory_format=torch.channels_last)
         loss = (predict(noisy) - clean).square().mean()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         (loss * GRADIENT_SCALE).backward()
         optimizer.step()
         report(step, float(loss.detach()))

@@ -14,6 +14,7 @@ from .. import noise_level, objectives, views
 from ..gains import fold, with_gains
 from ..masking import patch_mask
 from ..noise_level import NoiseLevel
+from ..optimizer import Adam
 from ..transforms import as_gray_as
 from ..views import SMALLEST_ERROR, Shown, View, sure_fall
 from .base import Adaptation, Observer, option, random_crop, require, too_small
@@ -124,7 +125,7 @@ class GainTuning:
         tuned, gains = with_gains(network)
         # Gains multiply from layer to layer: many move the output as much as few larger ones.
         lr = self.lr * min(1.0, LAYERS / len(gains))
-        optimizer = torch.optim.Adam(gains, lr=lr)
+        optimizer = Adam(gains, lr)
         held_out = _HeldOut(picture, loss, generator, share=HELD_OUT * self.validate)
         candidates = _Candidates(held_out if self.validate else None, gains)
         predict, level = picture.predictor(tuned), held_out.level
@@ -133,11 +134,10 @@ class GainTuning:
         step = 0
         length = min(ROUND, self.steps) if self.validate else self.steps
         for step in range(1, self.steps + 1):
-            for group in optimizer.param_groups:
-                group["lr"] = lr * (1 - (step - 1) % length / length)
+            optimizer.lr = lr * (1 - (step - 1) % length / length)
             crop = random_crop(held_out.pictures, size, generator)
             value = _loss(loss, tuned, network, crop, level, generator)
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
             value.backward()
             optimizer.step()
             if step % LOOK_EVERY == 0 or step == self.steps:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from .. import details, noise_level
 from ..masking import pixel_mask
 from ..noise_level import NoiseLevel
+from ..optimizer import Adam
 from ..orientation import ORIENTATIONS, turned, turned_back
 from .base import Adaptation, Observer, Predictor, option, random_crop, require
 from .ttt_mim import has_impulses
@@ -149,11 +150,9 @@ class _Fill:
         self.filler, self.generator = filler, generator
         self.network = copy.deepcopy(filler.network)  # in evaluation mode
         self.past: deque[State] = deque(maxlen=REMEMBERED)
-        lr = method.lr or getattr(filler.network, "fill_lr", LR)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=lr)
-        self.warm_up = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda taken: min(1.0, (taken + 1) / WARM_UP)
-        )
+        self.lr = method.lr or getattr(filler.network, "fill_lr", LR)
+        self.taken = 0
+        self.optimizer = Adam(self.network.parameters(), self.lr)
         self.size = min(method.crop, *pictures.shape[-2:])
         u = torch.rand(pictures[:, :1].shape, generator=generator, device=pictures.device)
         share = min(max(HELD_OUT / u.numel(), LEAST), MOST) if method.validate else 0.0
@@ -174,10 +173,11 @@ class _Fill:
         learned = (1 - mask) * (1 - held)
         error = (self.filler.fill(self.network, picture, mask) - picture) * learned
         loss = error.square().sum() / learned.sum().clamp(min=1)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.taken += 1
+        self.optimizer.lr = self.lr * min(1.0, self.taken / WARM_UP)
+        self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        self.warm_up.step()
         if remember:
             self.past.append(_state(self.network))
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..defects import impulses
 from ..masking import patch_mask
 from ..objectives import GRADIENT_SCALE, masked_l1
+from ..optimizer import Adam
 from ..validation import RiskEstimate, noise_bound, noise_left
 from .base import Adaptation, Observer, option, random_crop, require, too_small
 
@@ -75,8 +76,7 @@ class TTTMIM:
         multiple = network.multiple_of
         size = min(self.crop, *noisy.shape[-2:]) // multiple * multiple
         adapted = copy.deepcopy(network).train()
-        optimizer = torch.optim.AdamW(adapted.parameters(), lr=self.lr, weight_decay=0.0)
-        optimizer.param_groups[0]["initial_lr"] = self.lr
+        optimizer = Adam(adapted.parameters(), self.lr)
         risk = None
         if self.validate:
             crop = random_crop(noisy, size, generator)
@@ -103,7 +103,7 @@ class TTTMIM:
             reconstruct = partial(_reconstruct, adapted, mask)
             observer.step(step, adapted, reconstruct, **losses, **candidates.numbers())
             observer.progress(step, self.steps)
-            candidates.steer(adapted, optimizer)
+            candidates.steer(adapted, optimizer, FASTEST * self.lr)
             if candidates.hopeless():
                 observer.progress(self.steps, self.steps)
                 break
@@ -113,12 +113,12 @@ class TTTMIM:
         return patch_mask(1, (size, size), self.mask_ratio, self.mask_patch, generator)
 
     def _step(
-        self, network: nn.Module, optimizer: torch.optim.Optimizer, crop: Tensor, mask: Tensor
+        self, network: nn.Module, optimizer: Adam, crop: Tensor, mask: Tensor
     ) -> dict[str, float]:
         denoised, reconstruction = network.joint(crop, crop, mask)  # type: ignore[operator]
         reconstruct_loss = masked_l1(reconstruction, crop, mask)
         denoise_loss = masked_l1(denoised, reconstruction.detach(), mask)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         (GRADIENT_SCALE * (reconstruct_loss + self.alpha * denoise_loss)).backward()
         optimizer.step()
         return {"loss_reconstruct": reconstruct_loss.item(), "loss_denoise": denoise_loss.item()}
@@ -136,7 +136,7 @@ class _Candidates:
         self.errors.append(self.risk(network) if self.risk else math.nan)
         self.states.append({k: v.detach().clone() for k, v in network.state_dict().items()})
 
-    def steer(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def steer(self, network: nn.Module, optimizer: Adam, highest: float) -> None:
         """Go faster while the estimated error falls; otherwise go back to the best, and slower."""
         if self.risk is None:
             return
@@ -144,9 +144,7 @@ class _Candidates:
         factor = FASTER if best == len(self.errors) - 1 else SLOWER
         if factor == SLOWER:
             network.load_state_dict(self.states[best])
-        for group in optimizer.param_groups:
-            highest = FASTEST * group["initial_lr"]
-            group["lr"] = min(group["lr"] * factor, highest)
+        optimizer.lr = min(optimizer.lr * factor, highest)
 
     def _order(self, step: int) -> float:
         error = self.errors[step]
