@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .adam import Adam
 from .noise_level import NoiseLevel
 from .objectives import GRADIENT_SCALE, Predict
-from .optimizer import Adam
 from .orientation import ORIENTATIONS, turned
 from .transforms import as_gray_as
 

@@ -1,9 +1,9 @@
 """Imports point downward only, and `denoise --help` is quick."""
 
 import ast
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ PACKAGE = Path(denoise_cli.__file__).parent
 
 # Modules that import nothing of the package but errors; everybody may import them.
 LEAVES = {"networks", "masking", "tile", "normalize", "metrics", "image", "device", "values"}
-LEAVES |= {"memory", "defects", "mosaic", "orientation", "sheet", "transforms", "windows"}
+LEAVES |= {"adam", "memory", "defects", "mosaic", "orientation", "sheet", "transforms", "windows"}
 
 # layer -> the layers that it may import besides itself and errors
 ALLOWED = {
@@ -31,8 +31,9 @@ ALLOWED = {
     "streaming": {"image", "normalize", "methods"},
     "training": LEAVES - {"tile"} | {"checkpoints", "io", "measured", "noise", "objectives"},
     "methods": {"gains", "objectives", "masking", "noise", "noise_level", "validation", "values"}
-    | {"collaborative", "defects", "details", "orientation", "resampling", "transforms", "views"},
-    "resampling": {"noise_level", "objectives", "orientation", "transforms"},
+    | {"adam", "collaborative", "defects", "details", "orientation", "resampling", "transforms"}
+    | {"views"},
+    "resampling": {"adam", "noise_level", "objectives", "orientation", "transforms"},
     "views": {"noise_level", "objectives"},
     "collaborative": {"noise_level", "transforms", "windows"},
     "details": {"noise_level", "transforms", "windows"},
@@ -133,10 +134,13 @@ def test_help_imports_nothing_slow(command):
 
 def test_help_takes_less_than_a_second():
     def seconds() -> float:
-        started = time.perf_counter()
+        # Of a core: what else it is doing is not counted.
+        before = os.times()
         subprocess.run(
             [sys.executable, "-m", "denoise_cli", "--help"], capture_output=True, check=True
         )
-        return time.perf_counter() - started
+        after = os.times()
+        user = after.children_user - before.children_user
+        return user + after.children_system - before.children_system
 
-    assert min(seconds() for _ in range(3)) < 1
+    assert 0 < min(seconds() for _ in range(3)) < 1

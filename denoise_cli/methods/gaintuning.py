@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import noise_level, objectives, views
+from ..adam import Adam
 from ..gains import fold, with_gains
 from ..masking import patch_mask
 from ..noise_level import NoiseLevel
-from ..optimizer import Adam
 from ..transforms import as_gray_as
 from ..views import SMALLEST_ERROR, Shown, View, sure_fall
 from .base import Adaptation, Observer, option, random_crop, require, too_small

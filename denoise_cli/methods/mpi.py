@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import details, noise_level
+from ..adam import Adam
 from ..masking import pixel_mask
 from ..noise_level import NoiseLevel
-from ..optimizer import Adam
 from ..orientation import ORIENTATIONS, turned, turned_back
 from .base import Adaptation, Observer, Predictor, option, random_crop, require
 from .ttt_mim import has_impulses

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..adam import Adam
 from ..defects import impulses
 from ..masking import patch_mask
 from ..objectives import GRADIENT_SCALE, masked_l1
-from ..optimizer import Adam
 from ..validation import RiskEstimate, noise_bound, noise_left
 from .base import Adaptation, Observer, option, random_crop, require, too_small
 

@@ -5,7 +5,7 @@ import sys
 
 import torch
 
-from denoise_cli.optimizer import Adam
+from denoise_cli.adam import Adam
 
 
 def learned(make, rates) -> list[torch.Tensor]:
