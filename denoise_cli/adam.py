@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
+# In one pass over the memory instead of eight: half of the time.
+FUSED = ("cpu", "cuda") if tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 4) else ()
+
 
 class Adam:
     """Adam, as torch computes it: Kingma and Ba, ICLR 2015.
@@ -26,6 +29,7 @@ class Adam:
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float) -> None:
         self.lr = lr
         self._parameters = list(parameters)
+        self._fused = all(parameter.device.type in FUSED for parameter in self._parameters)
         self._moments: dict[nn.Parameter, tuple[Tensor, Tensor, Tensor]] = {}
 
     def zero_grad(self) -> None:
@@ -39,7 +43,8 @@ class Adam:
         learning = [p for p in self._parameters if p.grad is not None]
         for p in learning:
             if p not in self._moments:
-                self._moments[p] = (torch.zeros_like(p), torch.zeros_like(p), torch.tensor(0.0))
+                taken = torch.zeros((), device=p.device if self._fused else "cpu")
+                self._moments[p] = (torch.zeros_like(p), torch.zeros_like(p), taken)
         first, second, steps = ([self._moments[p][i] for p in learning] for i in range(3))
         adam(
             [p.data for p in learning],
@@ -48,6 +53,7 @@ class Adam:
             second,
             [],
             steps,
+            fused=self._fused,
             amsgrad=False,
             beta1=0.9,
             beta2=0.999,

@@ -27,7 +27,7 @@ from .transforms import as_gray_as
 
 # Chosen on held-out training photos under ten kinds of noise. What is moved is not known so well,
 # and is learned from with longer steps.
-LR, MOVED_LR, PATCHES, SIDE = 1e-4, 2e-4, 4, 64
+LR, MOVED_LR, PATCHES, SIDE = 1.5e-4, 2e-4, 2, 64
 
 
 @dataclass(frozen=True)

@@ -96,8 +96,8 @@ def test_to_noise_that_the_first_knows_no_other_is_adapted(spec: str) -> None:
 )
 def test_the_network_is_tuned_to_the_noise_that_it_took_away(spec: str, gain: float) -> None:
     clean, noisy = pictures(128, spec=spec)
-    before, after = (Denoiser("auto", steps=steps).run(noisy) for steps in (0, 80))
-    assert after.steps == after.kept_step == 80
+    before, after = (Denoiser("auto", steps=steps).run(noisy) for steps in (0, 160))
+    assert after.steps == after.kept_step == 160
     assert [candidate.weight for candidate in after.candidates][-1] == 1
     assert after.candidates[-1].name.endswith(", tuned")
     assert psnr(clean, after.samples) > psnr(clean, before.samples) + gain
@@ -118,7 +118,7 @@ def test_a_network_that_was_tuned_to_keep_the_noise_is_not_used() -> None:
     clean = 0.45 + 0.1 * ((x + y) % 2)[..., None].repeat(3, axis=2)
     grain = np.random.default_rng(0).normal(0, 1 / 255, clean.shape)
     noisy = (clean + grain).astype(np.float32)
-    before, after = (Denoiser("auto", steps=steps).run(noisy) for steps in (0, 40))
+    before, after = (Denoiser("auto", steps=steps).run(noisy) for steps in (0, 80))
     assert after.candidates[-1].name == "ttt-mim, tuned"
     assert after.candidates[-1].weight == after.kept_step == 0
     np.testing.assert_array_equal(before.samples, after.samples)
@@ -130,16 +130,16 @@ def test_noise_that_was_moved_to_a_darker_place_is_not_clipped_there() -> None:
     planes = torch.from_numpy(np.moveaxis(clean, -1, 0)[None].copy())
     drawn = noise.parse("camera:0.02,0+clip").sample(planes, torch.Generator().manual_seed(1))
     noisy = np.ascontiguousarray(np.moveaxis(drawn[0].numpy(), 0, -1))
-    before, after = (Denoiser("auto", steps=steps).run(noisy) for steps in (0, 40))
-    assert after.kept_step == 40
+    before, after = (Denoiser("auto", steps=steps).run(noisy) for steps in (0, 80))
+    assert after.kept_step == 80
     assert psnr(clean, after.samples) > psnr(clean, before.samples)
 
 
 def test_gray_pictures_are_tuned_to_as_well() -> None:
     clean, noisy = pictures(128, spec="gaussian:25")
     clean, noisy = clean[..., 0], noisy[..., 0]
-    before, after = (Denoiser("auto", steps=steps).run(noisy) for steps in (0, 80))
-    assert after.kept_step == 80
+    before, after = (Denoiser("auto", steps=steps).run(noisy) for steps in (0, 160))
+    assert after.kept_step == 160
     assert after.samples.shape == noisy.shape
     assert psnr(clean, after.samples) > psnr(clean, before.samples)
 

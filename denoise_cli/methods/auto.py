@@ -70,7 +70,7 @@ class Auto:
         "fast: one network, one pass, no adaptation; balanced: four passes, the picture "
         "turned and mirrored, and eight when tuned; best: always eight, and twice the steps",
     )
-    steps: int = option(80, "gradient steps of the tuning; 0: no adaptation of any network")
+    steps: int = option(160, "gradient steps of the tuning; 0: no adaptation of any network")
 
     def __post_init__(self) -> None:
         require(self.steps >= 0, f"steps must be 0 or more, not {self.steps}")
