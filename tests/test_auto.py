@@ -124,6 +124,19 @@ def test_a_network_that_was_tuned_to_keep_the_noise_is_not_used() -> None:
     np.testing.assert_array_equal(before.samples, after.samples)
 
 
+def test_tuned_to_leave_more_of_the_noise_it_only_joins_the_mean() -> None:
+    """Outliers are no part of the level that it is tuned to: it takes away less of them."""
+    clean = pictures(128)[0][..., 0]
+    random = np.random.default_rng(0)
+    strong = random.random(clean.shape) < 0.02
+    noise = random.normal(0, np.where(strong, 80, 8) / 255)
+    noisy = np.clip(clean + noise, 0, 1).astype(np.float32)
+    before, after = (Denoiser("auto", steps=steps).run(noisy) for steps in (0, 160))
+    weights = {one.name: one.weight for one in after.candidates}
+    assert weights["ttt-mim"] == weights["ttt-mim, tuned"] == 0.5
+    assert psnr(clean, after.samples) > psnr(clean, before.samples) + 0.2
+
+
 def test_noise_that_was_moved_to_a_darker_place_is_not_clipped_there() -> None:
     """It may be too strong for that place, and its mean would shift."""
     clean = pictures(128)[0] ** 2

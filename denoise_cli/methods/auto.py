@@ -29,8 +29,9 @@ KNOWN = 0.1
 # may leave more of it in flat places: up to three times as much where it is better by 0.1 dB.
 LEFT_BY_ADAPTED, MORE_LEFT = 0.5, 4.0
 # Tuned to what it wrongly took for noise, a network takes detail away, or leaves the noise: it is
-# not used where it removes a quarter more energy than before, or leaves half of the variance.
-REMOVED, LEFT_BY_TUNED = 1.25, 0.5
+# not used where it removes a quarter more energy than before, or leaves half of the variance. Where
+# it no longer knows the noise and leaves twice as much as before, it only joins the mean.
+REMOVED, LEFT_BY_TUNED, MORE_LEFT_BY_TUNED = 1.25, 0.5, 2.0
 PARTS, LOOK_EVERY = 4, 20
 # The orientations of a mean, the first four as different as can be. Four passes of one network gain
 # 0.1 to 0.2 dB on all kinds of noise, eight 0.01 to 0.02 more: worth it for the result alone, not
@@ -59,8 +60,9 @@ class Auto:
     That result is then an estimate of the clean picture, and what was taken away a sample of the
     noise: the network learns from both for some steps (`denoise_cli.resampling`) and makes the
     result anew, of eight passes. Where it then takes much more away or leaves much of the noise, it
-    is not used. Of noise that the first network did not know, the estimate still holds some: the
-    tuned network must leave less than that one, and only joins the mean.
+    is not used; where it leaves more than before, though little, it only joins the mean. Of noise
+    that the first network did not know, the estimate still holds some: the tuned network must leave
+    less than that one, and joins the mean.
     """
 
     networks: ClassVar[tuple[str, ...]] = (WHITE, ADAPTED)
@@ -160,12 +162,13 @@ class Auto:
         )
         name = f"{choice.base}, tuned"
         left, removed = look(name, tuned), look.removed([name])
-        most = LEFT_BY_TUNED * look.noise
+        most, before = LEFT_BY_TUNED * look.noise, look.left[choice.base]
         if not choice.is_known:
-            most = min(most, look.left[DEFAULT])
+            most = min(most, before)
         if left > most or removed > REMOVED * look.removed(list(choice.used)):
             return replace(choice, steps=steps)
-        others: dict[str, Predictor] = {} if choice.is_known else choice.used
+        knows = choice.is_known and left <= max(KNOWN * look.noise, MORE_LEFT_BY_TUNED * before)
+        others: dict[str, Predictor] = {} if knows else choice.used
         return replace(
             choice, used={**others, name: tuned}, is_tuned=True, steps=steps, kept_step=steps
         )
