@@ -198,7 +198,7 @@ Budget = Annotated[
     typer.Option(
         "--budget",
         metavar="fast|balanced|best",
-        help="Time that the method auto may take: about 5, 30 or 50 seconds for a megapixel on one "
+        help="Time that the method auto may take: about 5, 35 or 50 seconds for a megapixel on one "
         "core. Default: balanced.",
         show_default=False,
         rich_help_panel=_METHOD,
