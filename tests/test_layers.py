@@ -1,9 +1,9 @@
 """Imports point downward only, and `denoise --help` is quick."""
 
 import ast
-import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -134,13 +134,10 @@ def test_help_imports_nothing_slow(command):
 
 def test_help_takes_less_than_a_second():
     def seconds() -> float:
-        # Of a core: what else it is doing is not counted.
-        before = os.times()
+        started = time.perf_counter()
         subprocess.run(
             [sys.executable, "-m", "denoise_cli", "--help"], capture_output=True, check=True
         )
-        after = os.times()
-        user = after.children_user - before.children_user
-        return user + after.children_system - before.children_system
+        return time.perf_counter() - started
 
-    assert 0 < min(seconds() for _ in range(3)) < 1
+    assert min(seconds() for _ in range(3)) < 1

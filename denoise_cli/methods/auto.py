@@ -37,7 +37,7 @@ PARTS, LOOK_EVERY = 4, 20
 # 0.1 to 0.2 dB on all kinds of noise, eight 0.01 to 0.02 more: worth it for the result alone, not
 # for the estimate that the network is tuned to.
 SPREAD = (0, 7, 2, 5, 1, 3, 4, 6)
-PASSES, PASSES_TUNED = 4, 8
+PASSES = 4
 
 
 @dataclass(frozen=True)
@@ -168,10 +168,9 @@ class Auto:
         if left > most or removed > REMOVED * look.removed(list(choice.used)):
             return replace(choice, steps=steps)
         knows = choice.is_known and left <= max(KNOWN * look.noise, MORE_LEFT_BY_TUNED * before)
-        others: dict[str, Predictor] = {} if knows else choice.used
-        return replace(
-            choice, used={**others, name: tuned}, is_tuned=True, steps=steps, kept_step=steps
-        )
+        used: dict[str, Predictor] = {} if knows else choice.used
+        used = {**used, name: tuned}
+        return replace(choice, used=used, passes=ORIENTATIONS, steps=steps, kept_step=steps)
 
     def _predictor(self, choice: _Choice) -> Predictor:
         """Of each network as many passes, each of another orientation.
@@ -183,8 +182,8 @@ class Auto:
         if self.budget == "best":
             passes = [(network, each) for network in networks for each in range(ORIENTATIONS)]
         else:
-            count = PASSES_TUNED if choice.is_tuned else PASSES
-            passes = list(zip(networks * (count // len(networks)), SPREAD, strict=False))
+            of_each = choice.passes // len(networks)
+            passes = list(zip(networks * of_each, SPREAD, strict=False))
         predict = partial(_mean, passes)
         if choice.level is None:
             return predict
@@ -207,8 +206,8 @@ class _Choice:
         That of noise that is independent between pixels.
     stacks : bool
         Whether patches that are alike are denoised together.
-    is_tuned : bool
-        Whether one of those used was tuned to the noise of the picture.
+    passes : int
+        At most, of a balanced mean; the same number for each network.
     steps, kept_step : int
         Gradient steps taken, and kept.
     """
@@ -218,7 +217,7 @@ class _Choice:
     is_known: bool = True
     level: NoiseLevel | None = None
     stacks: bool = False
-    is_tuned: bool = False
+    passes: int = PASSES
     steps: int = 0
     kept_step: int = 0
 

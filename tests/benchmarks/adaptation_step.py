@@ -11,6 +11,7 @@ import time
 import torch
 
 from denoise_cli import checkpoints, device
+from denoise_cli.adam import Adam
 from denoise_cli.masking import patch_mask
 from denoise_cli.methods.ttt_mim import TTTMIM
 
@@ -24,7 +25,7 @@ def seconds_per_step(network: torch.nn.Module, where: device.Device, channels_la
     generator = torch.Generator(device=where.torch).manual_seed(0)
     noisy = torch.rand(1, 3, 256, 256, generator=generator, device=where.torch)
     noisy = noisy.contiguous(memory_format=layout)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=5e-5)
+    optimizer = Adam(network.parameters(), lr=5e-5)
     method = TTTMIM()
     times = []
     for _ in range(REPEATS + 2):
