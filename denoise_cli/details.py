@@ -5,9 +5,12 @@ that the energy R of what it removed, y - f(y), is below v. Where R is above v, 
 If a share k of it is given back, the error is (1 - k)^2 |f - x|^2 + k^2 v + 2 k (1 - k) <n, f - x>,
 and R = |f - x|^2 + v - 2 <n, f - x>: the error is least at k = 1 - (v - <n, f - x>) / R. The last
 product, the noise that is left, is not known; without it too little is given back, not too much.
+Nor is v of noise that is not white: there it is what is usually removed at that brightness.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +26,11 @@ WINDOW, WIDE_WINDOW = 17, 33
 # energy of a window is off by chance.
 MARGIN = 0.15
 PREDICTED_BEST, ALL_TRUSTED = 0.1, 0.99  # of the windows, and of the pixels of each
+# What is usually removed: the median of the windows of like brightness, of which there are as many
+# groups, and at least the upper quartile of all. Three times that is more than noise varies by at
+# one brightness: of held-out photos under fourteen kinds of noise none lost more than 0.005 dB, one
+# gained 2.9, and with a fine mesh in a tenth of the picture under weak camera noise they gained 4.
+BRIGHTNESSES, USUAL, USUAL_OF_ALL, TIMES_USUAL = 8, 0.5, 0.75, 3.0
 ALONE, STANDS_OUT = 6.0, 2.0  # an impulse: in deviations of the noise, and in what is beside it
 
 
@@ -36,6 +44,17 @@ def give_back(noisy: Tensor, denoised: Tensor, variance: float) -> Tensor:
     removed = removed * ~_impulses(removed, variance)
     share = _share(removed.square(), WINDOW, (1 + MARGIN) * variance)
     return denoised + share * noise_level.trusted(noisy, NoiseLevel(read=variance)) * removed
+
+
+def give_back_unusual(noisy: Tensor, denoised: Tensor) -> Tensor:
+    """`denoised` with what was removed of a few places, far more than elsewhere (N, C, Y, X).
+
+    For noise of any kind, of unknown strength, that a denoiser removes wherever it is: the mesh of
+    a chair's back may pass for the noise of a camera, but is not in the rest of the picture. It is
+    found by the other pixels of each picture, so that one of texture alone stays as it is, and so
+    do impulses.
+    """
+    return torch.cat(list(map(_unusual_back, noisy.split(1), denoised.split(1))))
 
 
 def weigh_in(noisy: Tensor, filled: Tensor, variance: float) -> Tensor:
@@ -70,12 +89,42 @@ def at_most_missed(noisy: Tensor, filled: Tensor, variance: float) -> float:
     return min(variance, float(square_mean(missed, WIDE_WINDOW)[known].quantile(PREDICTED_BEST)))
 
 
-def _share(energy: Tensor, side: int, noise: float) -> Tensor:
+def _unusual_back(noisy: Tensor, denoised: Tensor) -> Tensor:
+    removed = noisy - denoised
+    usual = _usual(removed, denoised)
+    removed = removed * ~_impulses(removed, usual)
+    energy = removed.square().mean(dim=1, keepdim=True)
+    return denoised + _share(energy, WINDOW, TIMES_USUAL * usual) * removed
+
+
+def _usual(removed: Tensor, denoised: Tensor) -> Tensor:
+    """The energy usually removed of windows as bright as those around each pixel (1, 1, Y, X).
+
+    Noise grows at most as the brightness does: few bright spots are not like the dark around them.
+    """
+    energy = square_mean(removed.square(), WINDOW).mean(dim=1, keepdim=True)
+    brightness = square_mean(denoised, WINDOW).mean(dim=1).flatten()
+    energies = energy.flatten()
+    usual = torch.empty_like(energies)
+    for group in brightness.argsort(stable=True).chunk(BRIGHTNESSES):
+        middle = _quantile(brightness[group], 0.5).clamp(min=1e-6)
+        brighter = (brightness[group] / middle).clamp(min=1)
+        usual[group] = _quantile(energies[group], USUAL) * brighter.square()
+    least = _quantile(energies, USUAL_OF_ALL)
+    return square_mean(usual.clamp(min=least).view_as(energy), WINDOW)
+
+
+def _quantile(values: Tensor, share: float) -> Tensor:
+    """As `torch.quantile`, which takes no more than 16 million, of many."""
+    return values.kthvalue(math.ceil(share * len(values))).values
+
+
+def _share(energy: Tensor, side: int, noise: Tensor | float) -> Tensor:
     """How much of the mean of `energy` in windows of this `side` is not that of `noise`."""
     return (1 - noise / square_mean(energy, side).clamp(min=1e-12)).clamp(min=0)
 
 
-def _impulses(removed: Tensor, variance: float) -> Tensor:
+def _impulses(removed: Tensor, variance: Tensor | float) -> Tensor:
     """Where a single sample that stands out of its neighbors was removed."""
     size = removed.abs()
     wide = F.pad(size, (1, 1, 1, 1))

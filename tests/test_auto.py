@@ -137,6 +137,19 @@ def test_tuned_to_leave_more_of_the_noise_it_only_joins_the_mean() -> None:
     assert psnr(clean, after.samples) > psnr(clean, before.samples) + 0.2
 
 
+@pytest.mark.parametrize("steps", [0, 20])
+def test_a_mesh_that_passes_for_the_noise_of_a_camera_is_kept(steps: int) -> None:
+    clean = 0.2 + 0.6 * pictures(192)[0]
+    y, x = np.mgrid[:64, :64]
+    mesh = np.s_[64:128, 64:128]
+    clean[mesh] += 0.05 * (1 - 2 * ((x + y) % 2))[..., None]
+    planes = torch.from_numpy(np.moveaxis(clean, -1, 0)[None].astype(np.float32))
+    drawn = noise.parse("camera:0.002,0.8").sample(planes, torch.Generator().manual_seed(0))
+    noisy = np.ascontiguousarray(np.moveaxis(drawn[0].numpy(), 0, -1))
+    kept = Denoiser("auto", steps=steps)(noisy)
+    assert psnr(clean[mesh], kept[mesh]) > psnr(clean[mesh], mean_of(noisy, "ttt-mim")[mesh]) + 4
+
+
 def test_noise_that_was_moved_to_a_darker_place_is_not_clipped_there() -> None:
     """It may be too strong for that place, and its mean would shift."""
     clean = pictures(128)[0] ** 2

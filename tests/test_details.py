@@ -49,6 +49,38 @@ def test_neither_impulses_nor_clipped_places_come_back() -> None:
     assert torch.equal(found[..., :28], clean[..., :28])
 
 
+def test_of_noise_that_grows_with_the_light_only_what_is_unusual_comes_back() -> None:
+    clean = torch.linspace(0.1, 0.8, 256).repeat(1, 3, 256, 1)
+    smooth = clean.clone()
+    checks = torch.tensor([1.0, -1.0]).repeat(128)
+    clean[..., 208:, :] += (0.12 * checks[:, None] * checks)[208:]
+    noisy = sample("poisson-gaussian:0.001,0.0001", clean)
+    found = details.give_back_unusual(noisy, smooth)
+    plain, woven = np.s_[..., :192, :], np.s_[..., 216:, :]
+    assert error(found[woven], clean[woven]) < 0.35 * error(smooth[woven], clean[woven])
+    assert torch.equal(found[plain], clean[plain])
+
+
+def test_few_bright_spots_are_not_unusual() -> None:
+    clean = torch.full((1, 3, 128, 128), 0.02)
+    clean[..., 50:70, 50:70] = 0.9
+    found = details.give_back_unusual(sample("poisson:100", clean), clean)
+    torch.testing.assert_close(found, clean)
+
+
+def test_an_impulse_is_not_a_detail() -> None:
+    clean = torch.full((1, 3, 96, 96), 0.5)
+    noisy = sample("gaussian:2", clean)
+    noisy[..., 40, 40] = 1.0
+    torch.testing.assert_close(details.give_back_unusual(noisy, clean), clean)
+
+
+def test_each_picture_is_its_own_measure_of_what_is_unusual() -> None:
+    clean = torch.full((2, 3, 96, 96), 0.5)
+    noisy = torch.cat([sample("gaussian:2", clean[:1]), sample("gaussian:40", clean[:1])])
+    torch.testing.assert_close(details.give_back_unusual(noisy, clean), clean)
+
+
 def test_own_samples_are_weighed_in_as_far_as_they_know_more() -> None:
     clean, filled = weave()
     noisy = sample("gaussian:10", clean)

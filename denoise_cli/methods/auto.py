@@ -55,7 +55,8 @@ class Auto:
     the noise is independent between pixels, not striped, and no JPEG took its high frequencies,
     patches that are alike are denoised together, with the mean as the pilot
     (`denoise_cli.collaborative`). Where more than white noise was removed, the details in it are
-    given back (`denoise_cli.details`).
+    given back (`denoise_cli.details`); of other noise, impulses aside, what was removed of a
+    few places far more than elsewhere.
 
     That result is then an estimate of the clean picture, and what was taken away a sample of the
     noise: the network learns from both for some steps (`denoise_cli.resampling`) and makes the
@@ -118,7 +119,7 @@ class Auto:
         choice = _Choice(DEFAULT, {DEFAULT: every[DEFAULT]})
         if has_impulses(look.part):
             return choice
-        choice = replace(choice, is_known=first <= KNOWN * look.noise)
+        choice = replace(choice, is_known=first <= KNOWN * look.noise, is_everywhere=True)
         if not choice.is_known and self.steps:
             made = _adapted(every[ADAPTED], task)
             choice = replace(choice, steps=made.steps)
@@ -175,8 +176,7 @@ class Auto:
     def _predictor(self, choice: _Choice) -> Predictor:
         """Of each network as many passes, each of another orientation.
 
-        With the level of noise that is independent between pixels, details are given back, and
-        with stacks patches that are alike are denoised together.
+        Patches that are alike may be denoised together, and details given back.
         """
         networks = list(choice.used.values())
         if self.budget == "best":
@@ -185,9 +185,7 @@ class Auto:
             of_each = choice.passes // len(networks)
             passes = list(zip(networks * of_each, SPREAD, strict=False))
         predict = partial(_mean, passes)
-        if choice.level is None:
-            return predict
-        return partial(_refined, predict, choice.level, choice.stacks)
+        return partial(_refined, predict, choice)
 
 
 @dataclass(frozen=True)
@@ -202,6 +200,8 @@ class _Choice:
         Whose mean is taken.
     is_known : bool
         Whether that network leaves next to nothing of the noise.
+    is_everywhere : bool
+        Whether the noise is known not to be impulses here and there.
     level : NoiseLevel or None
         That of noise that is independent between pixels.
     stacks : bool
@@ -215,6 +215,7 @@ class _Choice:
     base: str
     used: dict[str, Predictor]
     is_known: bool = True
+    is_everywhere: bool = False
     level: NoiseLevel | None = None
     stacks: bool = False
     passes: int = PASSES
@@ -344,9 +345,12 @@ def _mean(passes: list[tuple[Predictor, int]], noisy: Tensor) -> Tensor:
     return total / len(passes)
 
 
-def _refined(predict: Predictor, level: NoiseLevel, stacks: bool, noisy: Tensor) -> Tensor:
+def _refined(predict: Predictor, choice: _Choice, noisy: Tensor) -> Tensor:
     noisy, denoised = noisy.float(), predict(noisy)
-    if stacks:
+    level = choice.level
+    if level is not None and choice.stacks:
         denoised = collaborative.refine(noisy, denoised, level)
+    if level is not None and not level.shot:
+        return details.give_back(noisy, denoised, level.read)
     # Noise that changes with the light is not known well enough to tell details from it.
-    return denoised if level.shot else details.give_back(noisy, denoised, level.read)
+    return details.give_back_unusual(noisy, denoised) if choice.is_everywhere else denoised
