@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import details
 from .noise_level import NoiseLevel
 from .transforms import cosines, is_gray, opponent
 from .windows import square_mean
@@ -39,29 +40,32 @@ BY_CHANCE, WINDOW = 0.004, 33
 def refine(noisy: Tensor, denoised: Tensor, level: NoiseLevel) -> Tensor:
     """`denoised` (N, C, Y, X) drawn towards what stacks of patches make of `noisy`.
 
-    The noise of `noisy` is independent between pixels, and `level` is known on the same scale. Of
-    a picture with a side below `SMALLEST_SIDE` nothing is made.
+    The noise of `noisy` is independent between pixels, and `level` is known on the same scale; it
+    may be stronger in some places, by what the pilot took away there. Of a picture with a side
+    below `SMALLEST_SIDE` nothing is made.
     """
     if min(noisy.shape[-2:]) < SMALLEST_SIDE:
         return denoised
     # Autocast would take bfloat16 for the transforms: too coarse where there is little noise.
     with torch.autocast(noisy.device.type, enabled=False):
         noisy, denoised = noisy.float(), denoised.float()
-        stacked = torch.stack([_wiener(*pair, level) for pair in zip(noisy, denoised, strict=True)])
-        off = stacked - denoised
-        change = (off.square() / level.variance(denoised)).mean(dim=1, keepdim=True)
+        variance = level.variance(denoised)
+        variance = variance * details.stronger(noisy, denoised, variance)
+        pictures = zip(noisy, denoised, variance, strict=True)
+        off = torch.stack([_wiener(*picture) for picture in pictures]) - denoised
+        change = (off.square() / variance).mean(dim=1, keepdim=True)
         change = square_mean(change, WINDOW).clamp(min=1e-12)
         return denoised + (1 - BY_CHANCE / change).clamp(min=0) * off
 
 
-def _wiener(noisy: Tensor, pilot: Tensor, level: NoiseLevel) -> Tensor:
-    """The Wiener filter of stacks; pictures (C, Y, X)."""
+def _wiener(noisy: Tensor, pilot: Tensor, variance: Tensor) -> Tensor:
+    """The Wiener filter of stacks; pictures and the variance of their noise (C, Y, X)."""
     channels, rows, columns = noisy.shape
     if is_gray(noisy[None]):
         noisy, pilot = noisy[:1], pilot.mean(dim=0, keepdim=True)
     to_end = (0, -(columns - PATCH) % STRIDE, 0, -(rows - PATCH) % STRIDE)
     padded = F.pad(torch.stack([noisy, pilot]), to_end, mode="replicate")
-    variance = level.variance(padded[1].mean(dim=0)).flatten()  # the mean over the colors
+    variance = F.pad(variance[None], to_end, mode="replicate").mean(dim=1).flatten()
     colors = opponent(len(noisy)).to(noisy)
     both = torch.einsum("ij,pjyx->piyx", colors, padded)
     height, width = both.shape[-2:]

@@ -68,6 +68,20 @@ def test_few_bright_spots_are_not_unusual() -> None:
     torch.testing.assert_close(found, clean)
 
 
+@pytest.mark.parametrize("spec", ["gaussian:8", "correlated:8,1"])
+def test_noise_that_is_stronger_in_a_corner_is_not_given_back(spec: str) -> None:
+    clean = torch.full((1, 3, 192, 192), 0.5)
+    noise_there = sample(spec, clean) - clean
+    noise_there[..., :64, :64] *= 3
+    found = details.give_back(clean + noise_there, clean, (8 / 255) ** 2)
+    unusual = details.give_back_unusual(clean + noise_there, clean)
+    given_back = [
+        error(each, clean) / error(clean + noise_there, clean) for each in (found, unusual)
+    ]
+    assert given_back[1] < 0.1
+    assert given_back[0] < 0.1 or "correlated" in spec  # that one is told that the noise is white
+
+
 def test_an_impulse_is_not_a_detail() -> None:
     clean = torch.full((1, 3, 96, 96), 0.5)
     noisy = sample("gaussian:2", clean)

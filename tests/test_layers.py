@@ -35,7 +35,7 @@ ALLOWED = {
     | {"views"},
     "resampling": {"adam", "noise_level", "objectives", "orientation", "transforms"},
     "views": {"noise_level", "objectives"},
-    "collaborative": {"noise_level", "transforms", "windows"},
+    "collaborative": {"details", "noise_level", "transforms", "windows"},
     "details": {"noise_level", "transforms", "windows"},
     "checkpoints": {"foreign", "networks", "normalize", "store"},
     "foreign": {"networks", "published", "store"},
