@@ -103,22 +103,6 @@ def test_the_network_is_tuned_to_the_noise_that_it_took_away(spec: str, gain: fl
     assert psnr(clean, after.samples) > psnr(clean, before.samples) + gain
 
 
-def test_what_is_gained_over_the_network_as_it_was_is_predicted() -> None:
-    clean, noisy = of_unknown_noise(192)
-    result = Denoiser("auto", steps=40).run(noisy)
-    assert result.gain_db is not None
-    gain = psnr(clean, result.samples) - psnr(clean, mean_of(noisy, "ttt-mim"))
-    assert result.gain_db == pytest.approx(gain, abs=max(1.0, 0.6 * gain))
-    assert Denoiser("auto", steps=0).run(noisy).gain_db is None
-
-
-def test_of_impulses_no_gain_is_predicted() -> None:
-    _, noisy = pictures(96, spec="salt-pepper:0.03")
-    result = Denoiser("auto", steps=2).run(noisy)
-    assert result.kept_step == 2
-    assert result.gain_db is None
-
-
 def test_the_next_picture_finds_the_network_as_it_was() -> None:
     _, noisy = pictures(96, spec="gaussian:25")
     _, other = pictures(96, spec="correlated:25,1")

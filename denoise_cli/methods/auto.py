@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .. import collaborative, details, noise_level, resampling
 from ..noise_level import NoiseLevel
 from ..orientation import ORIENTATIONS, turned, turned_back
-from ..validation import RiskEstimate, noise_left
+from ..validation import noise_left
 from .base import Adaptation, Candidate, Member, Observer, Predictor, option, random_crop, require
 from .ttt_mim import SMALLEST_SIDE, TTTMIM, has_impulses
 
@@ -108,7 +108,6 @@ class Auto:
             self._predictor(choice),
             steps=choice.steps,
             kept_step=choice.kept_step,
-            gain_db=_gain(choice, task),
             reason=_reason(candidates) + (", then alike patches together" if choice.stacks else ""),
             candidates=candidates,
         )
@@ -236,19 +235,6 @@ class _Task:
     look: _Look
     generator: torch.Generator
     observer: Observer
-
-
-def _gain(choice: _Choice, task: _Task) -> float | None:
-    """What the networks as adapted and tuned gain over the base, each in one pass; an estimate.
-
-    None where they are as they were, and of impulses, which the estimate does not know.
-    """
-    if not (choice.kept_step and choice.is_everywhere):
-        return None
-    base, look = task.every[choice.base], task.look
-    risk = RiskEstimate(look.part, look.mean([choice.base]), task.generator)
-    now = partial(_mean, [(network, 0) for network in choice.used.values()])
-    return risk.gain_db(risk(base), risk(now))
 
 
 def _same(pictures: Tensor) -> Tensor:
