@@ -65,7 +65,8 @@ def _wiener(noisy: Tensor, pilot: Tensor, variance: Tensor) -> Tensor:
         noisy, pilot = noisy[:1], pilot.mean(dim=0, keepdim=True)
     to_end = (0, -(columns - PATCH) % STRIDE, 0, -(rows - PATCH) % STRIDE)
     padded = F.pad(torch.stack([noisy, pilot]), to_end, mode="replicate")
-    variance = F.pad(variance[None], to_end, mode="replicate").mean(dim=1).flatten()
+    variance = variance.mean(dim=0, keepdim=True)[None]  # over the colors
+    variance = F.pad(variance, to_end, mode="replicate").flatten()
     colors = opponent(len(noisy)).to(noisy)
     both = torch.einsum("ij,pjyx->piyx", colors, padded)
     height, width = both.shape[-2:]

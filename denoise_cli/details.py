@@ -56,9 +56,8 @@ def give_back(noisy: Tensor, denoised: Tensor, variance: float) -> Tensor:
     removed = removed * ~_impulses(removed, variance)
     share = _share(removed.square(), WINDOW, (1 + MARGIN) * variance)
     if bool(share.any()):
-        unlike = _unlike(_correlations(removed))
-        if _is_uneven(_times(removed, variance), unlike, removed, denoised):
-            share = share * unlike
+        times = _energy(removed, WIDE_WINDOW) / variance
+        share = share * _detail(removed, denoised, times)
     return denoised + share * noise_level.trusted(noisy, NoiseLevel(read=variance)) * removed
 
 
@@ -79,13 +78,10 @@ def stronger(noisy: Tensor, denoised: Tensor, variance: Tensor) -> Tensor:
     By what was removed from `noisy` (N, C, Y, X), where that is like white noise.
     """
     removed = noisy - denoised
-    times = _times(removed, square_mean(variance.mean(dim=1, keepdim=True), WIDE_WINDOW))
-    if not bool((times > UNEVEN).any()):
-        return torch.ones_like(times)
-    unlike = _unlike(_correlations(removed))
-    if not _is_uneven(times, unlike, removed, denoised):
-        return torch.ones_like(times)
-    return 1 + (times / (1 + MARGIN) - 1).clamp(min=0) * (1 - unlike)
+    expected = square_mean(variance.mean(dim=1, keepdim=True), WIDE_WINDOW)
+    times = _energy(removed, WIDE_WINDOW) / expected
+    detail = _detail(removed, denoised, times)
+    return 1 + (times / (1 + MARGIN) - 1).clamp(min=0) * (1 - detail)
 
 
 def weigh_in(noisy: Tensor, filled: Tensor, variance: float) -> Tensor:
@@ -133,23 +129,28 @@ def _unusual_back(noisy: Tensor, denoised: Tensor) -> Tensor:
     return denoised + share * _unlike(correlations, of_noise) * removed
 
 
-def _times(removed: Tensor, variance: Tensor | float) -> Tensor:
-    """The energy removed from the window around each pixel, in `variance` (N, 1, Y, X)."""
-    return square_mean(removed.square().mean(dim=1, keepdim=True), WIDE_WINDOW) / variance
+def _energy(removed: Tensor, side: int) -> Tensor:
+    """The mean square of what was removed from the window around each pixel (N, 1, Y, X)."""
+    return square_mean(removed.square().mean(dim=1, keepdim=True), side)
 
 
-def _is_uneven(times: Tensor, unlike: Tensor, removed: Tensor, denoised: Tensor) -> bool:
-    """Whether much more was removed from some places, and it is like noise."""
+def _detail(removed: Tensor, denoised: Tensor, times: Tensor) -> Tensor:
+    """How surely what was removed is no stronger white noise, from 0 to 1 (N, 1, Y, X).
+
+    1 in all places unless from some many `times` the expected was removed, and it is like noise.
+    """
+    if not bool((times > UNEVEN).any()):
+        return torch.ones_like(times)
+    unlike = _unlike(_correlations(removed))
     texture = square_mean(denoised.square(), WIDE_WINDOW) - square_mean(denoised, WIDE_WINDOW) ** 2
-    energy = square_mean(removed.square(), WIDE_WINDOW)
-    flat = texture.mean(dim=1, keepdim=True) < FLAT * energy.mean(dim=1, keepdim=True)
+    flat = texture.mean(dim=1, keepdim=True) < FLAT * _energy(removed, WIDE_WINDOW)
     uneven = ((times > UNEVEN) & flat | (times > UNEVEN_ANYWHERE)) & (unlike < 0.5)
-    return float(uneven.float().mean()) > UNEVEN_PART
+    return unlike if float(uneven.float().mean()) > UNEVEN_PART else torch.ones_like(times)
 
 
 def _correlations(removed: Tensor) -> Tensor:
     """Of the neighbors at all `LAGS`, in the window around each pixel (lags, N, 1, Y, X)."""
-    energy = square_mean(removed.square().mean(dim=1, keepdim=True), WINDOW).clamp(min=1e-12)
+    energy = _energy(removed, WINDOW).clamp(min=1e-12)
     products = [removed * removed.roll(lag, dims=(-2, -1)) for lag in LAGS]
     means = [square_mean(each.mean(dim=1, keepdim=True), WINDOW) for each in products]
     return torch.stack(means) / energy
@@ -170,8 +171,8 @@ def _usual(removed: Tensor, denoised: Tensor) -> Tensor:
 
     Noise grows at most as the brightness does: few bright spots are not like the dark around them.
     """
-    energy = square_mean(removed.square(), WINDOW).mean(dim=1, keepdim=True)
-    brightness = square_mean(denoised, WINDOW).mean(dim=1).flatten()
+    energy = _energy(removed, WINDOW)
+    brightness = square_mean(denoised.mean(dim=1, keepdim=True), WINDOW).flatten()
     energies = energy.flatten()
     usual = torch.empty_like(energies)
     for group in brightness.argsort(stable=True).chunk(BRIGHTNESSES):
