@@ -92,13 +92,14 @@ def weigh_in(noisy: Tensor, filled: Tensor, variance: float) -> Tensor:
     of `give_back` is right as it is. It is the mean of Bayes' posterior in Laine et al.,
     "High-quality self-supervised deep image denoising", NeurIPS 2019, section 3, with the error of
     the prediction taken from the windows around a pixel instead of from the network. Clipped
-    samples are not weighed in.
+    samples are not weighed in, and where the noise is stronger than that, less of them is.
     """
     missed = noisy - filled
     samples = WIDE_WINDOW**2 * (1 if is_gray(noisy) else noisy.shape[1])
     by_chance = (2 / samples) ** 0.5  # the standard error of the energy of white noise
     energy = missed.square().mean(dim=1, keepdim=True)
-    share = _share(energy, WIDE_WINDOW, (1 + by_chance) * variance)
+    noise = variance * stronger(noisy, filled, torch.full_like(noisy, variance))
+    share = _share(energy, WIDE_WINDOW, (1 + by_chance) * noise)
     return filled + share * noise_level.trusted(noisy, NoiseLevel(read=variance)) * missed
 
 

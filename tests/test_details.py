@@ -74,6 +74,7 @@ def test_few_bright_spots_are_not_unusual() -> None:
     ("spec", "give_back"),
     [
         ("gaussian:8", lambda noisy, clean: details.give_back(noisy, clean, (8 / 255) ** 2)),
+        ("gaussian:8", lambda noisy, clean: details.weigh_in(noisy, clean, (8 / 255) ** 2)),
         ("gaussian:8", details.give_back_unusual),
         ("correlated:8,1", details.give_back_unusual),
     ],
