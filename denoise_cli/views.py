@@ -64,7 +64,7 @@ class Shown(nn.Module):
 
     to_save = " of this picture; -O view=false makes one"
 
-    def __init__(self, network: nn.Module, view: View) -> None:
+    def __init__(self, network: objectives.Predict, view: View) -> None:
         super().__init__()
         self.network, self.view = network, view
 
@@ -106,29 +106,30 @@ class Errors:
         self.seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
 
     @torch.no_grad()
-    def __call__(self, predict: nn.Module) -> Tensor:
+    def __call__(self, predict: objectives.Predict) -> Tensor:
         same = torch.Generator(self.noisy.device).manual_seed(self.seed)
         risk = objectives.risk_map(predict, self.noisy, self.level, same, PROBES)
         return F.avg_pool2d(risk * self.weight, CELL).flatten()
 
 
 def best(
-    network: nn.Module,
+    network: objectives.Predict,
     noisy: Tensor,
     level: NoiseLevel,
     weight: Tensor,
     generator: torch.Generator,
+    sureness: float = SURENESS,
 ) -> tuple[View | None, float]:
     """The view in which `network` does best on `noisy` (N, C, Y, X), and the ratio of errors.
 
     By the estimate `objectives.risk_map`, weighted by `weight` (N, 1, Y, X). None, and a ratio of
-    1, if no view is better than the picture as it is by more than the estimate may err.
+    1, if no view is better than the picture as it is by so many standard errors of the estimate.
     """
     errors = Errors(noisy, level, weight, generator)
     plain, found, most, ratio = errors(network), None, 0.0, 1.0
     for view in candidates(noisy, level):
         shown = errors(Shown(network, view))
-        fall = sure_fall(plain - shown, SURENESS)
+        fall = sure_fall(plain - shown, sureness)
         if fall > most:
             floor = SMALLEST_ERROR * float((level.variance(noisy) * weight).mean())
             ratio = max(float(shown.mean()), floor) / max(float(plain.mean()), floor)

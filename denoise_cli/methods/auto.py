@@ -12,10 +12,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from .. import collaborative, details, noise_level, resampling
+from .. import collaborative, details, noise_level, resampling, views
 from ..noise_level import NoiseLevel
 from ..orientation import ORIENTATIONS, turned, turned_back
 from ..validation import noise_left
+from ..views import Shown, View
 from .base import Adaptation, Candidate, Member, Observer, Predictor, option, random_crop, require
 from .ttt_mim import SMALLEST_SIDE, TTTMIM, has_impulses
 
@@ -33,6 +34,7 @@ LEFT_BY_ADAPTED, MORE_LEFT = 0.5, 4.0
 # it no longer knows the noise and leaves twice as much as before, it only joins the mean.
 REMOVED, LEFT_BY_TUNED, MORE_LEFT_BY_TUNED = 1.25, 0.5, 2.0
 PARTS, LOOK_EVERY = 4, 20
+LEAST_TRUSTED = 0.25  # share of the picture whose noise must be as its level says, to be made even
 # The orientations of a mean, the first four as different as can be. Four passes of one network gain
 # 0.1 to 0.2 dB on all kinds of noise, eight 0.01 to 0.02 more: worth it for the result alone, not
 # for the estimate that the network is tuned to.
@@ -51,8 +53,10 @@ class Auto:
     the same everywhere is left to a third, `white-noise`, which knows no other and denoises this
     0.1 dB better. Impulses only the first knows.
 
-    The result is the mean of four passes for which the picture is turned or mirrored. Where
-    the noise is independent between pixels, not striped, and no JPEG took its high frequencies,
+    The result is the mean of four passes for which the picture is turned or mirrored. Noise that
+    grows with the light is made even for half of them (`denoise_cli.views`), unless the estimate of
+    the error is higher then: in dark micrographs, networks trained on photos leave noise. Where the
+    noise is independent between pixels, not striped, and no JPEG took its high frequencies,
     patches that are alike are denoised together, with the mean as the pilot
     (`denoise_cli.collaborative`). Where more than white noise was removed, the details in it are
     given back (`denoise_cli.details`); of other noise, impulses aside, what was removed of a
@@ -132,8 +136,9 @@ class Auto:
         level = look.level(task.noisy, list(choice.used))
         stacks = level is not None and look.is_white(list(choice.used), level)
         choice = replace(choice, level=level, stacks=stacks)
-        is_plain = level is not None and stacks and not level.shot
-        if is_plain and choice.is_known and look(WHITE, every[WHITE]) <= MORE_LEFT * first:
+        if level is not None and level.shot:
+            return replace(choice, view=look.even(every[DEFAULT], level, task.generator))
+        if stacks and choice.is_known and look(WHITE, every[WHITE]) <= MORE_LEFT * first:
             choice = replace(choice, base=WHITE, used={WHITE: every[WHITE]})
         return choice
 
@@ -179,6 +184,8 @@ class Auto:
         Patches that are alike may be denoised together, and details given back.
         """
         networks = list(choice.used.values())
+        if choice.view is not None:
+            networks = [shown for each in networks for shown in (each, Shown(each, choice.view))]
         if self.budget == "best":
             passes = [(network, each) for network in networks for each in range(ORIENTATIONS)]
         else:
@@ -206,6 +213,8 @@ class _Choice:
         That of noise that is independent between pixels.
     stacks : bool
         Whether patches that are alike are denoised together.
+    view : View or None
+        In which noise that grows with the light is even: half of the passes see the picture so.
     passes : int
         At most, of a balanced mean; the same number for each network.
     steps, kept_step : int
@@ -218,6 +227,7 @@ class _Choice:
     is_everywhere: bool = False
     level: NoiseLevel | None = None
     stacks: bool = False
+    view: View | None = None
     passes: int = PASSES
     steps: int = 0
     kept_step: int = 0
@@ -295,6 +305,15 @@ class _Look:
         self._results: dict[str, Tensor] = {}
         self.left: dict[str, float] = {}
         self.noise = max(noise_left(self.part, self.part), 1e-12)
+
+    def even(
+        self, predict: Predictor, level: NoiseLevel, generator: torch.Generator
+    ) -> View | None:
+        """The view in which noise that grows with the light is even, if that is no worse."""
+        trust = noise_level.trusted(self.part, level)
+        if float(trust.mean()) < LEAST_TRUSTED:
+            return None
+        return views.best(predict, self.part, level, trust, generator, sureness=0.0)[0]
 
     @torch.no_grad()
     def __call__(self, name: str, predict: Predictor) -> float:
