@@ -24,6 +24,8 @@ WEAK_GRADIENTS = 2 * 1.5  # 2 is the mean under noise alone; its spread in a pat
 MOST_CORRELATED, MOST_UNEVEN, FLATTEST = 0.2, 1.5, 0.1
 # Of `removed_level`: the share of the windows of this side that surely hold noise alone.
 NOISE_ALONE, ALONE_WINDOW = 0.25, 17
+# Of `falls_with_light`: under even noise, clipped or not, photos show at most 1.15.
+MOST_FALLING, ALL_TRUSTED = 1.25, 0.99
 # Of the energy of the middle frequencies the highest have 0.73 and more in white noise, and 0.53 at
 # most in the colors of noise that went through a JPEG.
 LEAST_HIGH = 0.65
@@ -65,14 +67,17 @@ class NoiseLevel:
         m, s = sum(mean) / len(mean), sum(std) / len(std)
         return NoiseLevel(self.shot / s, (self.shot * m + self.read) / s**2)
 
-    def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+    def sample(
+        self, clean: Tensor, generator: torch.Generator, times: Tensor | float = 1.0
+    ) -> Tensor:
         """Noisy pictures for `clean` (N, C, Y, X), in Gaussian approximation.
 
-        Gray ones get the same noise in all channels.
+        The variance is so many `times` that of the level. Gray ones get the same noise in all
+        channels.
         """
         drawn = distinct_planes(clean)
         noise = torch.randn(drawn.shape, generator=generator, device=clean.device)
-        return clean + (self.shot * clean + self.read).clamp(min=0).sqrt() * noise
+        return clean + ((self.shot * clean + self.read).clamp(min=0) * times).sqrt() * noise
 
     def stabilize(self, pictures: Tensor) -> Tensor:
         """Transform `pictures` so that the noise has variance 1 at every brightness.
@@ -219,8 +224,29 @@ def removed_level(noisy: Tensor, part: Tensor, denoised: Tensor) -> NoiseLevel |
     """
     if not is_uniform(noisy):
         return estimate_poisson_gaussian(noisy)
+    if falls_with_light(part, denoised):
+        return None
     energy = square_mean((part - denoised).square(), ALONE_WINDOW)
     return NoiseLevel(read=max(estimate(noisy).read, float(energy.quantile(NOISE_ALONE))))
+
+
+def falls_with_light(noisy: Tensor, denoised: Tensor) -> bool:
+    """Whether noise is stronger in dark places, as of scanned film and of brightened photos.
+
+    By what was removed from `noisy` (N, C, Y, X) where `denoised` is flat, and nothing is clipped.
+    """
+    removed = (noisy - denoised).square().mean(dim=1, keepdim=True)
+    energy = square_mean(removed, ALONE_WINDOW)
+    light = square_mean(denoised, ALONE_WINDOW)
+    texture = (square_mean(denoised.square(), ALONE_WINDOW) - light.square()).mean(1, keepdim=True)
+    level = NoiseLevel(read=float(energy.median()))
+    where = (texture < energy) & (square_mean(trusted(noisy, level), ALONE_WINDOW) > ALL_TRUSTED)
+    found = energy[where]
+    if len(found) < 3 * FEWEST_OF_A_GROUP:
+        return False
+    thirds = found[light.mean(dim=1, keepdim=True)[where].argsort()].chunk(3)
+    dark, _, bright = (float(third.median()) for third in thirds)
+    return dark > MOST_FALLING * bright
 
 
 def is_white(noisy: Tensor, denoised: Tensor, level: NoiseLevel) -> bool:

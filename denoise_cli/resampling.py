@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from .adam import Adam
+from .details import stronger
 from .noise_level import NoiseLevel
 from .objectives import GRADIENT_SCALE, Predict
 from .orientation import ORIENTATIONS, turned
@@ -32,15 +33,23 @@ LR, MOVED_LR, PATCHES, SIDE = 1.5e-4, 2e-4, 2, 64
 
 @dataclass(frozen=True)
 class Pair:
-    """A part of a picture and what was made of it, both (1, C, Y, X); sides of at least `SIDE`."""
+    """A part of a picture and what was made of it, both (1, C, Y, X); sides of at least `SIDE`.
+
+    Noise that is independent between pixels may have some `times` (1, 1, Y, X) the variance of its
+    level.
+    """
 
     noisy: Tensor
     estimate: Tensor
+    times: Tensor
 
     @classmethod
-    def of(cls, noisy: Tensor, estimate: Tensor) -> Pair:
+    def of(cls, noisy: Tensor, estimate: Tensor, level: NoiseLevel | None) -> Pair:
         """Of a gray picture the planes of the estimate are made equal, as those of its noise."""
-        return cls(noisy.float(), as_gray_as(estimate.float(), noisy))
+        noisy, estimate = noisy.float(), as_gray_as(estimate.float(), noisy)
+        if level is None:
+            return cls(noisy, estimate, torch.ones_like(noisy[:, :1]))
+        return cls(noisy, estimate, stronger(noisy, estimate, level.variance(estimate)))
 
 
 def tune(
@@ -108,9 +117,10 @@ def _patches(
         return draw(rows - SIDE + 1), draw(columns - SIDE + 1)
 
     pair = pairs[draw(len(pairs))]
-    clean = patch(pair.estimate, *place(pair))
+    here = place(pair)
+    clean = patch(pair.estimate, *here)
     if level is not None:
-        noisy = level.sample(clean, generator)
+        noisy = level.sample(clean, generator, patch(pair.times, *here))
     else:
         other = pairs[draw(len(pairs))]
         there = place(other)

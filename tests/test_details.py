@@ -151,6 +151,19 @@ def test_only_white_noise_is_told_from_details(spec: str, is_white: bool) -> Non
         assert noise_level.has_high_frequencies(noisy, clean, found)
 
 
+@pytest.mark.parametrize(("dark", "light", "falls"), [
+    (10, 10, False), (10, 8, True), (25, 5, True), (5, 25, False),
+])  # fmt: skip
+def test_noise_that_is_stronger_in_the_dark_has_no_level(
+    dark: float, light: float, falls: bool
+) -> None:
+    clean = torch.linspace(0.2, 0.8, 256).expand(1, 3, 256, 256)
+    strength = torch.linspace(dark, light, 256) / 10
+    noisy = clean + (sample("gaussian:10", clean) - clean) * strength
+    assert noise_level.falls_with_light(noisy, clean) == falls
+    assert (noise_level.removed_level(noisy, noisy, clean) is None) == falls
+
+
 def test_photon_noise_that_is_independent_has_a_level() -> None:
     clean = torch.linspace(0.02, 0.98, 256).expand(1, 3, 256, 256)
     noisy = sample("poisson:40", clean)

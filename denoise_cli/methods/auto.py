@@ -153,15 +153,15 @@ class Auto:
             if step % LOOK_EVERY == 0 or step == steps:
                 task.observer.step(step, tuned, None, loss=loss)
 
-        estimate = self._predictor(choice)
+        estimate, level = self._predictor(choice), choice.level if choice.stacks else None
         with torch.no_grad():
             parts = _parts(task.noisy, tuned.network.multiple_of, task.generator)
-            pairs = [resampling.Pair.of(part, estimate(part)) for part in parts]
+            pairs = [resampling.Pair.of(part, estimate(part), level) for part in parts]
         resampling.tune(
             tuned,
             tuned.network.parameters(),
             pairs,
-            choice.level if choice.stacks else None,
+            level,
             steps=steps,
             generator=task.generator,
             report=report,
