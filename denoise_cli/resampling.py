@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 
 from .adam import Adam
-from .details import stronger
 from .noise_level import NoiseLevel
 from .objectives import GRADIENT_SCALE, Predict
 from .orientation import ORIENTATIONS, turned
@@ -44,12 +43,10 @@ class Pair:
     times: Tensor
 
     @classmethod
-    def of(cls, noisy: Tensor, estimate: Tensor, level: NoiseLevel | None) -> Pair:
+    def of(cls, noisy: Tensor, estimate: Tensor, times: Tensor | None = None) -> Pair:
         """Of a gray picture the planes of the estimate are made equal, as those of its noise."""
         noisy, estimate = noisy.float(), as_gray_as(estimate.float(), noisy)
-        if level is None:
-            return cls(noisy, estimate, torch.ones_like(noisy[:, :1]))
-        return cls(noisy, estimate, stronger(noisy, estimate, level.variance(estimate)))
+        return cls(noisy, estimate, torch.ones_like(noisy[:, :1]) if times is None else times)
 
 
 def tune(

@@ -156,7 +156,7 @@ class Auto:
         estimate, level = self._predictor(choice), choice.level if choice.stacks else None
         with torch.no_grad():
             parts = _parts(task.noisy, tuned.network.multiple_of, task.generator)
-            pairs = [resampling.Pair.of(part, estimate(part), level) for part in parts]
+            pairs = [_pair(part.float(), estimate(part), level) for part in parts]
         resampling.tune(
             tuned,
             tuned.network.parameters(),
@@ -258,6 +258,13 @@ def _parts(noisy: Tensor, multiple: int, generator: torch.Generator) -> list[Ten
         return list(noisy[..., :rows, :columns].split(1))
     size = min(LOOKED_AT, rows, columns)
     return [random_crop(noisy, size, generator) for _ in range(PARTS)]
+
+
+def _pair(noisy: Tensor, estimate: Tensor, level: NoiseLevel | None) -> resampling.Pair:
+    if level is None:
+        return resampling.Pair.of(noisy, estimate)
+    times = details.stronger(noisy, estimate, level.variance(estimate))
+    return resampling.Pair.of(noisy, estimate, times)
 
 
 def _adapted(member: Member, task: _Task) -> Adaptation:
