@@ -21,13 +21,13 @@ from torch import Tensor
 from . import noise_level
 from .noise_level import NoiseLevel
 from .transforms import is_gray
-from .windows import square_mean
+from .windows import square_mean, square_variance
 
 WINDOW, WIDE_WINDOW = 17, 33
 # Chosen on training photos under white noise, where next to nothing is to be given back: what the
 # energy of a window is off by chance.
 MARGIN = 0.15
-PREDICTED_BEST, ALL_TRUSTED = 0.1, 0.99  # of the windows, and of the pixels of each
+PREDICTED_BEST = 0.1  # of the windows
 # What is usually removed: the median of the windows of like brightness, of which there are as many
 # groups, and at least the upper quartile of all. Three times that is more than noise varies by at
 # one brightness: of held-out photos under fourteen kinds of noise none lost more than 0.005 dB, one
@@ -110,8 +110,7 @@ def at_most_missed(noisy: Tensor, filled: Tensor, variance: float) -> float:
     windows that are predicted best. Fine texture may pass for noise in an estimate, not in that.
     """
     missed = (noisy - filled).square().mean(dim=1, keepdim=True)
-    trusted = noise_level.trusted(noisy, NoiseLevel(read=variance))
-    known = square_mean(trusted, WIDE_WINDOW) > ALL_TRUSTED
+    known = noise_level.all_trusted(noisy, NoiseLevel(read=variance), WIDE_WINDOW)
     if not bool(known.any()):
         return variance
     return min(variance, float(square_mean(missed, WIDE_WINDOW)[known].quantile(PREDICTED_BEST)))
@@ -143,8 +142,8 @@ def _detail(removed: Tensor, denoised: Tensor, times: Tensor) -> Tensor:
     if not bool((times > UNEVEN).any()):
         return torch.ones_like(times)
     unlike = _unlike(_correlations(removed))
-    texture = square_mean(denoised.square(), WIDE_WINDOW) - square_mean(denoised, WIDE_WINDOW) ** 2
-    flat = texture.mean(dim=1, keepdim=True) < FLAT * _energy(removed, WIDE_WINDOW)
+    texture = square_variance(denoised, WIDE_WINDOW).mean(dim=1, keepdim=True)
+    flat = texture < FLAT * _energy(removed, WIDE_WINDOW)
     uneven = ((times > UNEVEN) & flat | (times > UNEVEN_ANYWHERE)) & (unlike < 0.5)
     return unlike if float(uneven.float().mean()) > UNEVEN_PART else torch.ones_like(times)
 

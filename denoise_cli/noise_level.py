@@ -13,7 +13,7 @@ from torch import Tensor
 from .errors import UsageError
 from .noise import Gaussian, Noise, Poisson, PoissonGaussian, Range, parse
 from .transforms import cosines, distinct_planes, is_gray, opponent
-from .windows import square_mean, window_mean
+from .windows import square_mean, square_variance, window_mean
 
 PATCH = 8  # side of the patches whose covariance is looked at, in pixels
 MOST_PATCHES, FEWEST_PATCHES = 50_000, 500
@@ -25,7 +25,7 @@ MOST_CORRELATED, MOST_UNEVEN, FLATTEST = 0.2, 1.5, 0.1
 # Of `removed_level`: the share of the windows of this side that surely hold noise alone.
 NOISE_ALONE, ALONE_WINDOW = 0.25, 17
 # Of `falls_with_light`: under even noise, clipped or not, photos show at most 1.15.
-MOST_FALLING, ALL_TRUSTED = 1.25, 0.99
+MOST_FALLING = 1.25
 # Of the energy of the middle frequencies the highest have 0.73 and more in white noise, and 0.53 at
 # most in the colors of noise that went through a JPEG.
 LEAST_HIGH = 0.65
@@ -40,6 +40,8 @@ DARKEST = 1e-6  # least variance that is told from none
 GROUPS, MOST_CLIPPED = (0.0, 0.25, 0.5, 0.75, 0.9, 0.97, 1.0), 0.1
 FEWEST_OF_A_GROUP = 200
 FEWEST_COUNTS = 1.0  # below, the Anscombe transform does not bring the noise to variance 1
+# Shares that are `trusted`: of a picture, for its level to be of use, and of windows that all are.
+LEAST_TRUSTED, ALL_TRUSTED = 0.25, 0.99
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,11 @@ def trusted(pictures: Tensor, level: NoiseLevel, size: int = 5) -> Tensor:
     return 1 - bad.any(dim=1, keepdim=True).to(pictures.dtype)
 
 
+def all_trusted(pictures: Tensor, level: NoiseLevel, side: int) -> Tensor:
+    """Around which pixels squares of this `side` are `trusted`, all but a few (N, 1, Y, X)."""
+    return square_mean(trusted(pictures, level), side) > ALL_TRUSTED
+
+
 def is_correlated(pictures: Tensor) -> bool:
     """Whether the noise of `pictures` (N, C, Y, X) is correlated from pixel to pixel.
 
@@ -237,14 +244,14 @@ def falls_with_light(noisy: Tensor, denoised: Tensor) -> bool:
     """
     removed = (noisy - denoised).square().mean(dim=1, keepdim=True)
     energy = square_mean(removed, ALONE_WINDOW)
-    light = square_mean(denoised, ALONE_WINDOW)
-    texture = (square_mean(denoised.square(), ALONE_WINDOW) - light.square()).mean(1, keepdim=True)
+    light = square_mean(denoised.mean(dim=1, keepdim=True), ALONE_WINDOW)
+    texture = square_variance(denoised, ALONE_WINDOW).mean(dim=1, keepdim=True)
     level = NoiseLevel(read=float(energy.median()))
-    where = (texture < energy) & (square_mean(trusted(noisy, level), ALONE_WINDOW) > ALL_TRUSTED)
+    where = (texture < energy) & all_trusted(noisy, level, ALONE_WINDOW)
     found = energy[where]
     if len(found) < 3 * FEWEST_OF_A_GROUP:
         return False
-    thirds = found[light.mean(dim=1, keepdim=True)[where].argsort()].chunk(3)
+    thirds = found[light[where].argsort()].chunk(3)
     dark, _, bright = (float(third.median()) for third in thirds)
     return dark > MOST_FALLING * bright
 

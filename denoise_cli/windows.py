@@ -15,3 +15,8 @@ def window_mean(pictures: Tensor, rows: int, columns: int) -> Tensor:
 def square_mean(pictures: Tensor, side: int) -> Tensor:
     """The same of squares: rows first, then columns, which is quicker for large ones."""
     return window_mean(window_mean(pictures, 1, side), side, 1)
+
+
+def square_variance(pictures: Tensor, side: int) -> Tensor:
+    """The variances of squares around each pixel of `pictures` (N, C, Y, X)."""
+    return square_mean(pictures.square(), side) - square_mean(pictures, side) ** 2

@@ -34,7 +34,6 @@ LEFT_BY_ADAPTED, MORE_LEFT = 0.5, 4.0
 # it no longer knows the noise and leaves twice as much as before, it only joins the mean.
 REMOVED, LEFT_BY_TUNED, MORE_LEFT_BY_TUNED = 1.25, 0.5, 2.0
 PARTS, LOOK_EVERY = 4, 20
-LEAST_TRUSTED = 0.25  # share of the picture whose noise must be as its level says, to be made even
 # The orientations of a mean, the first four as different as can be. Four passes of one network gain
 # 0.1 to 0.2 dB on all kinds of noise, eight 0.01 to 0.02 more: worth it for the result alone, not
 # for the estimate that the network is tuned to.
@@ -261,9 +260,8 @@ def _parts(noisy: Tensor, multiple: int, generator: torch.Generator) -> list[Ten
 
 
 def _pair(noisy: Tensor, estimate: Tensor, level: NoiseLevel | None) -> resampling.Pair:
-    if level is None:
-        return resampling.Pair.of(noisy, estimate)
-    times = details.stronger(noisy, estimate, level.variance(estimate))
+    """A pair whose noise, if it has a level, is as strong as what was removed from each place."""
+    times = None if level is None else details.stronger(noisy, estimate, level.variance(estimate))
     return resampling.Pair.of(noisy, estimate, times)
 
 
@@ -318,7 +316,7 @@ class _Look:
     ) -> View | None:
         """The view in which noise that grows with the light is even, if that is no worse."""
         trust = noise_level.trusted(self.part, level)
-        if float(trust.mean()) < LEAST_TRUSTED:
+        if float(trust.mean()) < noise_level.LEAST_TRUSTED:
             return None
         return views.best(predict, self.part, level, trust, generator, sureness=0.0)[0]
 

@@ -31,7 +31,6 @@ CELL, HELD_OUT, EXAMINED = 8, 0.2, 512
 ROUND, WORTH = 60, 0.02
 # How many probes or masks each look takes, and the share of the pixels a mask hides.
 PROBES, MASKS, PROBED_SHARE = 6, 2, 0.2
-LEAST_TRUSTED = 0.25  # share of the picture whose noise must be as its level says
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ class GainTuning:
         trust = torch.ones_like(noisy[:, :1])
         if level is not None and level.shot:
             trust = noise_level.trusted(noisy, level)
-            if float(trust.mean()) < LEAST_TRUSTED:
+            if float(trust.mean()) < noise_level.LEAST_TRUSTED:
                 return _untrusted(network, observer)
         picture = _Picture(noisy, trust, level)
         shown, ratio = picture, 1.0
