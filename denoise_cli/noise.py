@@ -139,6 +139,29 @@ class Correlated:
 
 
 @dataclass(frozen=True)
+class Stripes:
+    """Each row brighter or darker by Gaussian noise of SIGMA (0..255 scale), or each column.
+
+    As sensors have it that are read out row by row: banding, row noise. Half of the pictures have
+    rows, the others columns. The share SHARED of its variance is the same in all channels.
+    """
+
+    sigma: Range
+    shared: Range = Range(0.0, 1.0)
+
+    def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        count = len(clean)
+        down = torch.rand(count, 1, 1, 1, generator=generator, device=clean.device) < 0.5
+        shared = self.shared.draw(clean, generator)
+        rows, columns = (
+            shared.sqrt() * _normal(line[:, :1], generator)
+            + (1 - shared).clamp(min=0).sqrt() * _normal(line, generator)
+            for line in (clean[..., :1], clean[..., :1, :])
+        )
+        return clean + self.sigma.draw(clean, generator) / 255 * torch.where(down, rows, columns)
+
+
+@dataclass(frozen=True)
 class JPEG:
     """Rounding to 8 bits and JPEG compression at QUALITY; for colour or gray pictures."""
 
@@ -322,6 +345,7 @@ NOISES: dict[str, tuple[_Builder, str]] = {
     "speckle": (Speckle, "VARIANCE"),
     "salt-pepper": (SaltPepper, "AMOUNT"),
     "correlated": (Correlated, "SIGMA[,WIDTH[,SHARED]]"),
+    "stripes": (Stripes, "SIGMA[,SHARED]"),
     "jpeg": (JPEG, "QUALITY"),
     "clip": (Clip, ""),
     "defocus": (Defocus, "SIGMA"),

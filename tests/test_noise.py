@@ -51,6 +51,17 @@ def test_correlated_noise_is_correlated_and_has_its_sigma() -> None:
     assert abs((white[..., 1:] * white[..., :-1]).mean() / white.var()) < 0.02
 
 
+def test_stripes_are_rows_or_columns_of_their_sigma() -> None:
+    added = sample("stripes:20,0", torch.zeros(40, 3, 64, 64))
+    assert added.std().item() * 255 == pytest.approx(20, rel=0.03)
+    rows = (added == added[..., :1]).all(dim=-1).all(dim=-1).all(dim=-1)
+    columns = (added == added[..., :1, :]).all(dim=-1).all(dim=-1).all(dim=-1)
+    assert (rows ^ columns).all()
+    assert 8 < rows.sum() < 32
+    gray = sample("stripes:20,1", torch.zeros(2, 3, 64, 64))
+    assert torch.equal(gray, gray[:, :1].expand_as(gray))
+
+
 @pytest.mark.parametrize("shared", [0.0, 0.6, 1.0])
 def test_channels_share_as_much_of_their_noise_as_was_said(shared: float) -> None:
     added = sample(f"correlated:20,1,{shared}", torch.zeros(4, 3, 128, 128)).numpy()
