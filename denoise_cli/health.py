@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import median_filter
 
 from .defects import jpeg_grid
 
@@ -20,14 +21,22 @@ BRIGHTNESSES = 6
 DETAIL = 1.35
 SHIFT = 2.5 / 255
 UNCHANGED = 0.2 / 255
+# Of `regularity`: what was removed from held-out training photos under fourteen kinds of noise has
+# 10 at most, from cameras' pictures without a mesh 3; a mesh that was removed has hundreds.
+REGULAR = 12.0
+PERIODS = 32  # side of the windows whose spectrum is looked at
+# In a window, in both directions: neither banding nor noise of a Bayer mosaic is such a pattern.
+LEAST_CYCLES, MOST_CYCLES = 3, 13
+NEIGHBORHOOD = 9  # of a frequency, over which its energy is compared
 
 
 def complaint(noisy: Array, denoised: Array) -> str | None:
     """What is wrong with a denoised picture, in one line; None if nothing is.
 
-    Noise has a mean of zero and does not know where edges are: what was taken away must not shift
-    the brightness, and must not be stronger at edges than at flat places of the same brightness.
-    A JPEG's artifacts are at edges, so of a picture with the grid of one the latter is not asked.
+    Noise has a mean of zero, no pattern, and does not know where edges are: what was taken away
+    must not shift the brightness, must not come again regularly, and must not be stronger at edges
+    than at flat places of the same brightness. A JPEG's artifacts are at edges, so of a picture
+    with the grid of one the latter is not asked.
 
     Parameters
     ----------
@@ -46,6 +55,11 @@ def complaint(noisy: Array, denoised: Array) -> str | None:
     if abs(shift) > SHIFT:
         how = "brighter" if shift > 0 else "darker"
         return f"the picture became {how}, by {abs(shift):.1%} of the range; look at it"
+    if regularity(removed) > REGULAR:
+        return (
+            "a regular pattern was taken away, such as that of a mesh, a fabric or a print; "
+            "a lower --strength keeps more of it"
+        )
     ratio = edge_ratio(removed, denoised)
     if ratio > DETAIL and jpeg_grid(noisy)[1] is None:
         return (
@@ -74,15 +88,32 @@ def edge_ratio(removed: Array, denoised: Array) -> float:
     return float(np.median(ratios)) if ratios else 1.0
 
 
+def regularity(removed: Array) -> float:
+    """The greatest energy of a frequency in `removed` (C, Y, X) over that of those around it.
+
+    Of the mean of the channels, in windows. Noise has a smooth spectrum, colored or not; what comes
+    again every few pixels has a peak.
+    """
+    gray = removed.mean(axis=0)
+    taper = np.hanning(PERIODS + 1)[:PERIODS]
+    windows = _windows(gray[None], PERIODS)[:, 0]
+    windows = windows - windows.mean(axis=(1, 2), keepdims=True)
+    energy = np.square(np.abs(np.fft.fft2(windows * np.outer(taper, taper)))).mean(axis=0)
+    around = median_filter(energy, NEIGHBORHOOD, mode="wrap")
+    cycles = PERIODS * np.abs(np.fft.fftfreq(PERIODS))
+    looked_at = (cycles >= LEAST_CYCLES) & (cycles <= MOST_CYCLES)
+    return float((energy / np.maximum(around, 1e-12))[np.ix_(looked_at, looked_at)].max())
+
+
 def _middle(picture: Array) -> Array:
     top, left = (max(0, n - LARGEST) // 2 for n in picture.shape[-2:])
     return picture[:, top : top + LARGEST, left : left + LARGEST]
 
 
-def _windows(picture: Array) -> Array:
-    """Windows (K, C, WINDOW, WINDOW) side by side."""
+def _windows(picture: Array, side: int = WINDOW) -> Array:
+    """Windows (K, C, side, side) side by side."""
     channels, rows, columns = picture.shape
-    rows, columns = rows // WINDOW, columns // WINDOW
-    whole = picture[:, : rows * WINDOW, : columns * WINDOW]
-    parts = whole.reshape(channels, rows, WINDOW, columns, WINDOW).transpose(1, 3, 0, 2, 4)
-    return parts.reshape(-1, channels, WINDOW, WINDOW)
+    rows, columns = rows // side, columns // side
+    whole = picture[:, : rows * side, : columns * side]
+    parts = whole.reshape(channels, rows, side, columns, side).transpose(1, 3, 0, 2, 4)
+    return parts.reshape(-1, channels, side, side)

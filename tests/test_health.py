@@ -50,6 +50,21 @@ def test_lost_detail_is_told() -> None:
     assert "detail" in str(complaint(noisy, blurred))
 
 
+@pytest.mark.parametrize("period", [3, 8])
+def test_a_mesh_that_is_gone_is_told(period: int) -> None:
+    clean, noisy = pictures("gaussian:10")
+    y, x = np.mgrid[0:256, 0:256]
+    mesh = 0.03 * np.cos(2 * np.pi * y / period) * np.cos(2 * np.pi * x / period)
+    meshed = noisy + (mesh * (x < 160)).astype(np.float32)
+    assert "mesh" in str(complaint(meshed, clean))
+    assert complaint(noisy, clean) is None
+
+
+def test_banding_is_no_pattern() -> None:
+    clean, noisy = pictures("gaussian:10+stripes:6")
+    assert complaint(noisy, clean) is None
+
+
 def test_a_changed_brightness_is_told() -> None:
     clean, noisy = pictures("gaussian:20")
     assert "brighter, by 2.0%" in str(complaint(noisy, clean + np.float32(0.02)))
