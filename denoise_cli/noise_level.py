@@ -12,28 +12,13 @@ from torch import Tensor
 
 from .errors import UsageError
 from .noise import Gaussian, Noise, Poisson, PoissonGaussian, Range, parse
-from .transforms import cosines, distinct_planes, is_gray, opponent
-from .windows import square_mean, square_variance, window_mean
+from .transforms import distinct_planes
+from .windows import square_mean, window_mean
 
 PATCH = 8  # side of the patches whose covariance is looked at, in pixels
 MOST_PATCHES, FEWEST_PATCHES = 50_000, 500
 REFINEMENTS = 4
 WEAK_GRADIENTS = 2 * 1.5  # 2 is the mean under noise alone; its spread in a patch is 0.27
-# Limits of `is_correlated` and `is_uniform`: between what photos under white noise of sigma 10
-# to 70 show (at most 0.11 and 1.34) and those under correlated (0.29) or Poisson noise (2.02).
-MOST_CORRELATED, MOST_UNEVEN, FLATTEST = 0.2, 1.5, 0.1
-# Of `removed_level`: the share of the windows of this side that surely hold noise alone.
-NOISE_ALONE, ALONE_WINDOW = 0.25, 17
-# Of `falls_with_light`: under even noise, clipped or not, photos show at most 1.15.
-MOST_FALLING = 1.25
-# Of the energy of the middle frequencies the highest have 0.73 and more in white noise, and 0.53 at
-# most in the colors of noise that went through a JPEG.
-LEAST_HIGH = 0.65
-# Of the energy across the rows (or columns) alone over that across both, in the quarter of the
-# blocks with the least: photos under white noise have at most 2.1, with row noise of half the
-# deviation of the other noise 2.9 and more.
-LEAST_STRIPED, MOST_STRIPED = 0.25, 2.5
-STEEPEST = 2.0  # of the line: photos under white noise have at most 1.7, under photon noise 2.48
 DARKEST = 1e-6  # least variance that is told from none
 # The line of `estimate_poisson_gaussian`: the groups of patches, by the shares that are darker (few
 # are bright in a micrograph), and the share of a patch that may be at an end of the range.
@@ -165,11 +150,8 @@ def estimate_poisson_gaussian(pictures: Tensor) -> NoiseLevel | None:
     if the patches that are left are not enough for a line, or the noise does not grow with the
     light.
     """
-    points = _all_points(pictures)
-    if len(points) < 2:
-        return None
-    level = _line_through(points, pictures)
-    return level if level.shot > 0 else None
+    found = line(pictures)
+    return found[0] if found is not None and found[0].shot > 0 else None
 
 
 def trusted(pictures: Tensor, level: NoiseLevel, size: int = 5) -> Tensor:
@@ -191,150 +173,33 @@ def all_trusted(pictures: Tensor, level: NoiseLevel, side: int) -> Tensor:
     return square_mean(trusted(pictures, level), side) > ALL_TRUSTED
 
 
-def is_correlated(pictures: Tensor) -> bool:
-    """Whether the noise of `pictures` (N, C, Y, X) is correlated from pixel to pixel.
+def line(pictures: Tensor) -> tuple[NoiseLevel, Tensor] | None:
+    """The line through the variances of patches of like brightness, and these brightnesses.
 
-    As in pictures that were scaled, demosaiced or compressed. Told by the flattest patches of the
-    dark, the middle and the bright thirds: of all thirds, neighbors there must be alike, since
-    faint texture is too.
+    None if the patches of `pictures` (N, C, Y, X) that are not clipped are not enough for one.
     """
-    found = [min(map(_correlation, _thirds(_patches(one)))) for one in pictures.transpose(0, 1)]
-    return sum(found) / len(found) > MOST_CORRELATED
-
-
-def is_uniform(pictures: Tensor) -> bool:
-    """Whether the noise of `pictures` (N, C, Y, X) is no stronger in bright than in dark places.
-
-    It grows with the light, if it changes; dark places that seem noisier, as the strokes of a page,
-    are only textured. By the dark and the bright thirds, and by the line of
-    `estimate_poisson_gaussian`, which sees the few bright places of a micrograph.
-    """
-    ratios = []
-    for channel in pictures.transpose(0, 1):
-        dark, _, bright = map(_patch_variance, _thirds(_patches(channel)))
-        ratios.append(max(bright, DARKEST**2) / max(dark, DARKEST**2))
-    if sum(ratios) / len(ratios) >= MOST_UNEVEN:
-        return False
-    points = _all_points(pictures)
+    points = [point for channel in pictures.transpose(0, 1) for point in _points(channel)]
     if len(points) < 2:
-        return True
-    fitted = _line_through(points, pictures).variance(torch.tensor(points)[:, 0])
-    return float(fitted.max() / fitted.min()) < STEEPEST
-
-
-def removed_level(noisy: Tensor, part: Tensor, denoised: Tensor) -> NoiseLevel | None:
-    """The level of the noise of `noisy` (N, C, Y, X), which is independent between pixels.
-
-    `part` is a part of it, and `denoised` what a network makes of that: noise that is the same at
-    all brightnesses is at least what was removed from the flattest quarter. None if it is not, and
-    does not grow with the light as `estimate_poisson_gaussian` knows it.
-    """
-    if not is_uniform(noisy):
-        return estimate_poisson_gaussian(noisy)
-    if falls_with_light(part, denoised):
         return None
-    energy = square_mean((part - denoised).square(), ALONE_WINDOW)
-    return NoiseLevel(read=max(estimate(noisy).read, float(energy.quantile(NOISE_ALONE))))
-
-
-def falls_with_light(noisy: Tensor, denoised: Tensor) -> bool:
-    """Whether noise is stronger in dark places, as of scanned film and of brightened photos.
-
-    By what was removed from `noisy` (N, C, Y, X) where `denoised` is flat, and nothing is clipped.
-    """
-    removed = (noisy - denoised).square().mean(dim=1, keepdim=True)
-    energy = square_mean(removed, ALONE_WINDOW)
-    light = square_mean(denoised.mean(dim=1, keepdim=True), ALONE_WINDOW)
-    texture = square_variance(denoised, ALONE_WINDOW).mean(dim=1, keepdim=True)
-    level = NoiseLevel(read=float(energy.median()))
-    where = (texture < energy) & all_trusted(noisy, level, ALONE_WINDOW)
-    found = energy[where]
-    if len(found) < 3 * FEWEST_OF_A_GROUP:
-        return False
-    thirds = found[light[where].argsort()].chunk(3)
-    dark, _, bright = (float(third.median()) for third in thirds)
-    return dark > MOST_FALLING * bright
-
-
-def is_white(noisy: Tensor, denoised: Tensor, level: NoiseLevel) -> bool:
-    """Whether noise of `level` is as strong in all directions, colors and frequencies.
-
-    By the pictures `noisy` (N, C, Y, X), and what was removed from them.
-    """
-    return not has_stripes(noisy) and has_high_frequencies(noisy, denoised, level)
-
-
-def has_high_frequencies(noisy: Tensor, denoised: Tensor, level: NoiseLevel) -> bool:
-    """Whether no color of what was removed (N, C, Y, X) lacks the highest frequencies.
-
-    Noise that went through a JPEG does, in the colors first. Details may be among it: it is the
-    median of the blocks that counts.
-    """
-    noise = (noisy - denoised) / level.variance(denoised).sqrt()
-    if is_gray(noisy):
-        noise = noise.mean(dim=1, keepdim=True)
-    energy = _block_energies(noise)
-    order = torch.arange(energy.shape[-1], device=noise.device)
-    order = order[:, None] + order
-    high, middle = (
-        energy[..., chosen].mean(dim=-1).median(dim=1).values
-        for chosen in (order > PATCH, (order >= PATCH // 2) & (order < PATCH - 1))
-    )
-    return bool((high > LEAST_HIGH * middle).all())
-
-
-def has_stripes(noisy: Tensor) -> bool:
-    """Whether the noise of `noisy` (N, C, Y, X) has rows or columns in common.
-
-    As of sensors that are read out row by row. Told by the blocks that are least striped, since
-    textures are striped here and there.
-    """
-    energy = _block_energies(noisy.mean(dim=1, keepdim=True))[0]
-    half = PATCH // 2
-    both = energy[:, half:, half:].mean(dim=(1, 2)).clamp(min=DARKEST**2)
-    return any(
-        float((along / both).quantile(LEAST_STRIPED)) > MOST_STRIPED
-        for along in (energy[:, half:, 0].mean(dim=1), energy[:, 0, half:].mean(dim=1))
-    )
-
-
-def _block_energies(pictures: Tensor) -> Tensor:
-    """The energy of each frequency (C, blocks, PATCH, PATCH) in blocks of (N, C, Y, X).
-
-    Of three channels that of the brightness and of two differences of colors.
-    """
-    with torch.autocast(pictures.device.type, enabled=False):
-        colors = opponent(pictures.shape[1]).to(pictures.device)
-        pictures = torch.einsum("ij,njyx->niyx", colors, pictures.float())
-        blocks = pictures.unfold(-2, PATCH, PATCH).unfold(-2, PATCH, PATCH)
-        cosine = cosines(PATCH).to(blocks)
-        return (cosine @ blocks @ cosine.T).square().transpose(0, 1).flatten(1, 3)
-
-
-def _all_points(pictures: Tensor) -> list[tuple[float, float, int]]:
-    """Those of `_points` of all channels of `pictures` (N, C, Y, X)."""
-    return [point for channel in pictures.transpose(0, 1) for point in _points(channel)]
-
-
-def _line_through(points: list[tuple[float, float, int]], pictures: Tensor) -> NoiseLevel:
     darkest = float(window_mean(pictures, 5, 5).amin())
     brightness, variance, count = torch.tensor(points, dtype=torch.float64).T
-    return _line(brightness, variance, count, darkest)
+    return _line(brightness, variance, count, darkest), brightness
 
 
 def _points(channel: Tensor) -> list[tuple[float, float, int]]:
     """Brightness, noise variance and number of patches of `channel` (N, Y, X), from dark to bright.
 
-    One for each of the groups that `GROUPS` delimits.
+    One for each of the groups that `GROUPS` delimits. The brightness is that of the patches whose
+    variance it is: under photon noise the darker ones of a group have the weaker gradients.
     """
-    patches = _patches(channel)
+    patches = patches_of(channel)
     patches = patches[:, _is_unclipped(patches, channel)]
     order = patches.mean(dim=0).argsort()
     points = []
     for first, last in pairwise(int(share * len(order)) for share in GROUPS):
         if last - first >= FEWEST_OF_A_GROUP:
-            group = patches[:, order[first:last]]
-            points.append((float(group.mean()), _patch_variance(group), last - first))
+            flat, variance = _flat_patches(patches[:, order[first:last]])
+            points.append((float(flat.mean()), variance, flat.shape[1]))
     return points
 
 
@@ -363,12 +228,12 @@ def _line(brightness: Tensor, variance: Tensor, count: Tensor, darkest: float) -
 
 def _variance(channel: Tensor) -> float:
     """The noise variance in `channel` (N, Y, X), of patches that are not clipped if there are."""
-    patches = _patches(channel)
+    patches = patches_of(channel)
     unclipped = patches[:, _is_unclipped(patches, channel)]
-    return _patch_variance(unclipped if unclipped.shape[1] >= FEWEST_PATCHES else patches)
+    return patch_variance(unclipped if unclipped.shape[1] >= FEWEST_PATCHES else patches)
 
 
-def _patches(channel: Tensor) -> Tensor:
+def patches_of(channel: Tensor) -> Tensor:
     """Patches (side * side, K) of `channel` (N, Y, X), evenly spread."""
     count, rows, columns = channel.shape
     side = min(PATCH, rows, columns)
@@ -383,34 +248,23 @@ def _is_unclipped(patches: Tensor, channel: Tensor) -> Tensor:
     return ends.float().mean(dim=0) <= MOST_CLIPPED
 
 
-def _thirds(patches: Tensor) -> tuple[Tensor, ...]:
-    """The dark, the middle and the bright ones of `patches` (pixels, K)."""
-    order = patches.mean(dim=0).argsort()
-    return tuple(patches[:, part] for part in order.tensor_split(3))
-
-
-def _correlation(patches: Tensor) -> float:
-    """The correlation of neighbors in the flattest of `patches` (side * side, K)."""
-    side = round(len(patches) ** 0.5)
-    centered = patches - patches.mean(dim=0)
-    energy = centered.square().mean(dim=0)
-    count = max(1, round(FLATTEST * len(energy)))
-    flat = centered[:, energy.argsort()[:count]].reshape(side, side, -1)
-    across, down = (flat[:, 1:] * flat[:, :-1]).mean(), (flat[1:] * flat[:-1]).mean()
-    return float((across + down) / 2 / flat.square().mean().clamp(min=DARKEST**2))
-
-
-def _patch_variance(patches: Tensor) -> float:
+def patch_variance(patches: Tensor) -> float:
     """The noise variance in `patches` (side * side, K)."""
+    return _flat_patches(patches)[1]
+
+
+def _flat_patches(patches: Tensor) -> tuple[Tensor, float]:
+    """Those of `patches` (side * side, K) that hold little but noise, and its variance."""
     gradients = _gradient_energy(patches, round(len(patches) ** 0.5))
-    variance = _flat_spectrum(patches)
+    flat, variance = patches, _flat_spectrum(patches)
     for _ in range(REFINEMENTS):
         # Under noise alone the energy is 2 * variance a difference; nearly all patches stay.
-        weak = gradients < variance * WEAK_GRADIENTS
-        if int(weak.sum()) < FEWEST_PATCHES:
+        weak = patches[:, gradients < variance * WEAK_GRADIENTS]
+        if weak.shape[1] < FEWEST_PATCHES:
             break
-        variance = min(variance, _flat_spectrum(patches[:, weak]))
-    return variance
+        if (found := _flat_spectrum(weak)) < variance:
+            flat, variance = weak, found
+    return flat, variance
 
 
 def _gradient_energy(patches: Tensor, side: int) -> Tensor:

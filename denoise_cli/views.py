@@ -100,15 +100,20 @@ class Errors:
     """
 
     def __init__(
-        self, noisy: Tensor, level: NoiseLevel, weight: Tensor, generator: torch.Generator
+        self,
+        noisy: Tensor,
+        level: NoiseLevel,
+        weight: Tensor,
+        generator: torch.Generator,
+        probes: int = PROBES,
     ) -> None:
-        self.noisy, self.level, self.weight = noisy, level, weight
+        self.noisy, self.level, self.weight, self.probes = noisy, level, weight, probes
         self.seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
 
     @torch.no_grad()
     def __call__(self, predict: objectives.Predict) -> Tensor:
         same = torch.Generator(self.noisy.device).manual_seed(self.seed)
-        risk = objectives.risk_map(predict, self.noisy, self.level, same, PROBES)
+        risk = objectives.risk_map(predict, self.noisy, self.level, same, self.probes)
         return F.avg_pool2d(risk * self.weight, CELL).flatten()
 
 

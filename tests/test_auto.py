@@ -14,6 +14,7 @@ import torch
 from helpers import photo
 from PIL import Image
 from test_method_contract import pictures
+from test_methods import filaments
 
 from denoise_cli import Denoiser, denoise, noise
 from denoise_cli.errors import UsageError
@@ -51,6 +52,16 @@ def test_of_white_noise_the_one_that_knows_it_best_is_used() -> None:
     assert psnr(clean, together) > psnr(clean, mean) - 0.02
     for name in ("ttt-mim", WHITE):
         assert psnr(clean, together) > psnr(clean, mean_of(noisy, name))
+
+
+def test_in_a_dark_micrograph_the_default_network_is_adapted_too() -> None:
+    clean = filaments()
+    counts = torch.poisson(torch.from_numpy(300 * clean), torch.Generator().manual_seed(1))
+    noisy = counts.numpy() / 300
+    result = Denoiser("auto").run(noisy)
+    assert "ttt-mim, adapted" in {one.name for one in result.candidates if one.weight}
+    assert psnr(clean, result.samples) > psnr(clean, Denoiser("none")(noisy)) + 1.5
+    assert psnr(clean, result.samples) > psnr(clean, Denoiser("ttt-mim")(noisy)) + 0.2
 
 
 def test_noise_that_grows_with_the_light_is_not_left_to_the_one_for_white_noise() -> None:

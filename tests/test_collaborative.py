@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from denoise_cli import Denoiser, collaborative, noise, noise_level
+from denoise_cli import Denoiser, collaborative, noise, noise_kind
 from denoise_cli.noise_level import NoiseLevel
 from denoise_cli.windows import window_mean
 
@@ -96,7 +96,7 @@ def test_a_part_of_a_picture_comes_out_as_in_the_whole() -> None:
 def test_noise_that_went_through_a_jpeg_lacks_high_frequencies(quality: int) -> None:
     clean = torch.linspace(0.2, 0.8, 256).expand(1, 3, 256, 256)
     noisy = sample(f"gaussian:15+jpeg:{quality}", clean)
-    assert not noise_level.has_high_frequencies(noisy, clean, NoiseLevel(read=(15 / 255) ** 2))
+    assert not noise_kind.has_high_frequencies(noisy, clean, NoiseLevel(read=(15 / 255) ** 2))
 
 
 @pytest.mark.parametrize("is_across", [False, True])
@@ -105,12 +105,12 @@ def test_stripes_are_noise_that_patches_share(is_across: bool) -> None:
     white = sample("gaussian:20", clean)
     shape = (1, 1, 1, 256) if is_across else (1, 1, 256, 1)
     stripes = torch.randn(shape, generator=torch.Generator().manual_seed(1)) * 12 / 255
-    assert not noise_level.has_stripes(white)
-    assert noise_level.has_stripes(white + stripes)
+    assert not noise_kind.has_stripes(white)
+    assert noise_kind.has_stripes(white + stripes)
 
 
 def test_bricks_are_no_stripes() -> None:
-    assert not noise_level.has_stripes(sample("gaussian:10", bricks(240, 300)))
+    assert not noise_kind.has_stripes(sample("gaussian:10", bricks(240, 300)))
 
 
 def test_auto_takes_what_comes_again_from_all_of_the_picture() -> None:

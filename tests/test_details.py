@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from denoise_cli import details, noise, noise_level
+from denoise_cli import details, noise, noise_kind
 
 SIGMA = 10 / 255
 
@@ -141,14 +141,14 @@ def test_clipped_samples_are_not_weighed_in() -> None:
 def test_only_white_noise_is_told_from_details(spec: str, is_white: bool) -> None:
     clean = torch.linspace(0.02, 0.98, 256).expand(1, 3, 256, 256)
     noisy = sample(spec, clean)
-    found = noise_level.removed_level(noisy, noisy, clean)
-    is_correlated = noise_level.is_correlated(noisy)
+    found = noise_kind.removed_level(noisy, noisy, clean)
+    is_correlated = noise_kind.is_correlated(noisy)
     assert (found is not None and not found.shot and not is_correlated) == is_white
     if is_white:
         sigma = float(spec.split(":")[1].split("+")[0])
         assert 255 * found.read**0.5 == pytest.approx(sigma, rel=0.05)
     if not is_correlated:
-        assert noise_level.has_high_frequencies(noisy, clean, found)
+        assert noise_kind.has_high_frequencies(noisy, clean, found)
 
 
 @pytest.mark.parametrize(("dark", "light", "falls"), [
@@ -160,14 +160,14 @@ def test_noise_that_is_stronger_in_the_dark_has_no_level(
     clean = torch.linspace(0.2, 0.8, 256).expand(1, 3, 256, 256)
     strength = torch.linspace(dark, light, 256) / 10
     noisy = clean + (sample("gaussian:10", clean) - clean) * strength
-    assert noise_level.falls_with_light(noisy, clean) == falls
-    assert (noise_level.removed_level(noisy, noisy, clean) is None) == falls
+    assert noise_kind.falls_with_light(noisy, clean) == falls
+    assert (noise_kind.removed_level(noisy, noisy, clean) is None) == falls
 
 
 def test_photon_noise_that_is_independent_has_a_level() -> None:
     clean = torch.linspace(0.02, 0.98, 256).expand(1, 3, 256, 256)
     noisy = sample("poisson:40", clean)
-    found = noise_level.removed_level(noisy, noisy, clean)
+    found = noise_kind.removed_level(noisy, noisy, clean)
     assert found is not None
     assert found.shot == pytest.approx(1 / 40, rel=0.15)
     assert found.sigma == pytest.approx((0.5 / 40) ** 0.5, rel=0.05)
@@ -177,6 +177,6 @@ def test_where_everything_is_smoothed_nothing_is_taken_for_noise_alone() -> None
     clean, smooth = weave()
     noisy = sample("gaussian:10", clean)
     half = np.s_[..., 128:]
-    found = noise_level.removed_level(noisy, noisy[half], smooth[half])
+    found = noise_kind.removed_level(noisy, noisy[half], smooth[half])
     assert found is not None
     assert found.read**0.5 > 2 * SIGMA  # the weave is everywhere: it may be noise

@@ -15,7 +15,16 @@ from PIL import Image
 from test_validation import scene
 from torch import Tensor, nn
 
-from denoise_cli import Denoiser, checkpoints, networks, noise, noise_level, objectives, views
+from denoise_cli import (
+    Denoiser,
+    checkpoints,
+    networks,
+    noise,
+    noise_kind,
+    noise_level,
+    objectives,
+    views,
+)
 from denoise_cli.cli import main
 from denoise_cli.errors import UsageError
 from denoise_cli.gains import fold, with_gains
@@ -181,6 +190,19 @@ def test_the_level_of_photon_noise_is_estimated(shot: float, read: float, black:
         assert found**0.5 == pytest.approx(float(expected) ** 0.5, rel=0.12)
 
 
+@pytest.mark.parametrize("seed", [3, 4, 5])
+def test_the_few_bright_spots_of_a_micrograph_tell_the_shot_noise(seed: int) -> None:
+    y, x = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
+    clean = torch.full((1, 1, 256, 256), 0.04)
+    for u in torch.rand(40, 4, generator=generator(seed)):
+        row, column, radius, light = 256 * u[0], 256 * u[1], 3 + 9 * u[2], 0.1 + 0.5 * u[3]
+        clean += light * torch.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * radius**2))
+    noisy = noise.parse("poisson:150").sample(clean.clamp(0, 1), generator())
+    level = noise_level.estimate_poisson_gaussian(noisy)
+    assert level is not None
+    assert level.shot == pytest.approx(1 / 150, rel=0.1)
+
+
 def test_even_noise_has_no_shot_noise() -> None:
     flat = NoiseLevel(0, 0.01).sample(torch.full((1, 1, 96, 96), 0.5), generator())
     level = noise_level.estimate_poisson_gaussian(flat)
@@ -274,9 +296,9 @@ def test_noise_beyond_a_network_is_scaled_to_what_it_can(sigma: int, better: boo
 )
 def test_the_kind_of_noise_is_found(spec: str, uniform: bool, correlated: bool) -> None:
     noisy = noise.parse(spec).sample(scene(192), generator())
-    assert noise_level.is_correlated(noisy) == correlated
+    assert noise_kind.is_correlated(noisy) == correlated
     if not correlated:
-        assert noise_level.is_uniform(noisy) == uniform
+        assert noise_kind.is_uniform(noisy) == uniform
 
 
 def test_auto_goes_by_the_noise_found() -> None:

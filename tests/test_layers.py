@@ -31,7 +31,16 @@ ALLOWED = {
     "streaming": {"image", "normalize", "methods"},
     "training": LEAVES - {"tile"} | {"checkpoints", "io", "measured", "noise", "objectives"},
     "methods": {"gains", "objectives", "masking", "noise", "noise_level", "validation", "values"}
-    | {"adam", "collaborative", "defects", "details", "orientation", "resampling", "transforms"}
+    | {
+        "adam",
+        "collaborative",
+        "defects",
+        "details",
+        "noise_kind",
+        "orientation",
+        "resampling",
+        "transforms",
+    }
     | {"views"},
     "resampling": {"adam", "noise_level", "objectives", "orientation", "transforms"},
     "views": {"noise_level", "objectives"},
@@ -44,10 +53,11 @@ ALLOWED = {
     "noise": {"measured", "windows"},
     "measured": {"io", "image", "normalize"},
     "objectives": {"masking", "noise", "noise_level", "transforms"},
+    "noise_kind": {"noise_level", "transforms", "windows"},
     "noise_level": {"noise", "transforms", "windows"},
     "gains": set(),
     "io": {"image", "mosaic"},
-    "validation": set(),
+    "validation": {"noise_level", "objectives", "views"},
     "noise_report": {"defects"},
     "errors": set(),
     **{leaf: set() for leaf in LEAVES},

@@ -10,7 +10,14 @@ import torch
 import torch.nn.functional as F
 
 from denoise_cli import noise
-from denoise_cli.validation import RiskEstimate, flat_noise, noise_bound, noise_is_left
+from denoise_cli.noise_level import NoiseLevel
+from denoise_cli.validation import (
+    RiskEstimate,
+    SteinEstimate,
+    flat_noise,
+    noise_bound,
+    noise_is_left,
+)
 
 
 def scene(size: int = 192) -> torch.Tensor:
@@ -51,6 +58,31 @@ def test_the_estimate_follows_the_true_error(spec: str) -> None:
     assert estimated == pytest.approx(true, abs=0.2 * true[0])
     chosen, best = true[int(np.argmin(estimated))], min(true)
     assert 10 * math.log10(chosen / best) < 0.6
+
+
+@pytest.mark.parametrize("level", [NoiseLevel(read=0.01), NoiseLevel(shot=0.02, read=0.001)])
+def test_steins_estimate_is_close_and_at_most_what_it_says(level: NoiseLevel) -> None:
+    clean = scene()
+    noisy = level.sample(clean, torch.Generator().manual_seed(1))
+    trust = torch.ones_like(noisy[:, :1])
+    risk = SteinEstimate(noisy, level, trust, torch.Generator().manual_seed(0))
+    assert risk.variance == pytest.approx(float((noisy - clean).square().mean()), rel=0.05)
+    for size in (1, 3, 5, 9, 15):
+        true = float((box(size)(noisy) - clean).square().mean())
+        assert risk(box(size)) == pytest.approx(true, abs=0.05 * risk.variance)
+    # What changes nothing is no improvement.
+    assert risk.gain_db(risk(box(1)), risk(lambda pictures: pictures + 0)) <= risk.least_gain_db
+
+
+def test_steins_estimate_asks_only_where_the_noise_is_known() -> None:
+    clean, level = scene(), NoiseLevel(read=0.01)
+    noisy = level.sample(clean, torch.Generator().manual_seed(1))
+    noisy[..., :96] = 0.5
+    trust = torch.ones_like(noisy[:, :1])
+    trust[..., :100] = 0
+    risk = SteinEstimate(noisy, level, trust, torch.Generator().manual_seed(0))
+    true = float((box(3)(noisy) - clean)[..., 100:].square().mean())
+    assert risk(box(3)) == pytest.approx(true, rel=0.1)
 
 
 def test_the_probe_has_the_level_and_the_correlation_of_the_noise() -> None:

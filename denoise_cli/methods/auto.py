@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from .. import collaborative, details, noise_level, resampling, views
+from .. import collaborative, details, noise_kind, noise_level, resampling, views
 from ..noise_level import NoiseLevel
 from ..orientation import ORIENTATIONS, turned, turned_back
 from ..validation import noise_left
@@ -54,12 +54,13 @@ class Auto:
 
     The result is the mean of four passes for which the picture is turned or mirrored. Noise that
     grows with the light is made even for half of them (`denoise_cli.views`), unless the estimate of
-    the error is higher then: in dark micrographs, networks trained on photos leave noise. Where the
-    noise is independent between pixels, not striped, and no JPEG took its high frequencies,
-    patches that are alike are denoised together, with the mean as the pilot
-    (`denoise_cli.collaborative`). Where more than white noise was removed, the details in it are
-    given back (`denoise_cli.details`); of other noise, impulses aside, what was removed of a
-    few places far more than elsewhere.
+    the error is higher then: in dark micrographs, networks trained on photos leave noise. For the
+    same reason the first network is adapted to independent noise of that kind by TTT-MIM, where
+    Stein's estimate of the error is sure that this is better. Where the noise is independent
+    between pixels, not striped, and no JPEG took its high frequencies, patches that are alike are
+    denoised together, with the mean as the pilot (`denoise_cli.collaborative`). Where more than
+    white noise was removed, the details in it are given back (`denoise_cli.details`); of other
+    noise, impulses aside, what was removed of a few places far more than elsewhere.
 
     That result is then an estimate of the clean picture, and what was taken away a sample of the
     noise: the network learns from both for some steps (`denoise_cli.resampling`) and makes the
@@ -95,10 +96,10 @@ class Auto:
         observer.step(0, network, None)
         if self.budget == "fast":
             return Adaptation(network, reason=f"{DEFAULT}: more would take longer")
+        every = {DEFAULT: Member(network, normalize=_same, restore=_same), **networks}
         if min(noisy.shape[-2:]) < SMALLEST_SIDE:
             reason = f"{DEFAULT}: the picture is too small to tell more"
-            return Adaptation(self._predictor(_Choice(DEFAULT, {DEFAULT: network})), reason=reason)
-        every = {DEFAULT: Member(network, normalize=_same, restore=_same), **networks}
+            return Adaptation(self._predictor(_Choice.of(DEFAULT, every)), reason=reason)
         task = _Task(noisy, every, _Look(noisy, generator), generator, observer)
         choice = self._choice(task)
         if self.steps:
@@ -119,31 +120,45 @@ class Auto:
         """Of the networks as they are, and of the one that unknown noise is adapted to."""
         every, look = task.every, task.look
         first = look(DEFAULT, every[DEFAULT])
-        choice = _Choice(DEFAULT, {DEFAULT: every[DEFAULT]})
+        choice = _Choice.of(DEFAULT, every)
         if has_impulses(look.part):
             return choice
         choice = replace(choice, is_known=first <= KNOWN * look.noise, is_everywhere=True)
         if not choice.is_known and self.steps:
-            made = _adapted(every[ADAPTED], task)
+            adapted, made = _adapted(every[ADAPTED], task)
             choice = replace(choice, steps=made.steps)
             name = f"{ADAPTED}, {'adapted' if made.kept_step else 'as is'}"
-            if look(name, made.predict) < LEFT_BY_ADAPTED * first and made.kept_step:
-                used = {**choice.used, name: made.predict}
+            if look(name, adapted) < LEFT_BY_ADAPTED * first and made.kept_step:
+                used: dict[str, Predictor] = {**choice.used, name: adapted}
                 choice = replace(choice, used=used, kept_step=made.kept_step)
-        if noise_level.is_correlated(task.noisy):
+        if noise_kind.is_correlated(task.noisy):
             return choice
         level = look.level(task.noisy, list(choice.used))
         stacks = level is not None and look.is_white(list(choice.used), level)
         choice = replace(choice, level=level, stacks=stacks)
         if level is not None and level.shot:
-            return replace(choice, view=look.even(every[DEFAULT], level, task.generator))
+            choice = self._surely_better(choice, task) if stacks and self.steps else choice
+            return replace(choice, view=look.even(choice.network, level, task.generator))
         if stacks and choice.is_known and look(WHITE, every[WHITE]) <= MORE_LEFT * first:
-            choice = replace(choice, base=WHITE, used={WHITE: every[WHITE]})
+            used = {WHITE: every[WHITE]}
+            choice = replace(choice, base=WHITE, network=every[WHITE], used=used)
         return choice
+
+    def _surely_better(self, choice: _Choice, task: _Task) -> _Choice:
+        """The first network adapted, where Stein's estimate is sure that this is better."""
+        adapted, made = _adapted(task.every[DEFAULT], task)
+        choice = replace(choice, steps=choice.steps + made.steps)
+        if not made.kept_step:
+            return choice
+        name = f"{DEFAULT}, adapted"
+        task.look(name, adapted)
+        used: dict[str, Predictor] = {name: adapted, **choice.used}
+        del used[DEFAULT]
+        return replace(choice, base=name, network=adapted, used=used, kept_step=made.kept_step)
 
     def _tuned(self, choice: _Choice, task: _Task) -> _Choice:
         """The network of this choice tuned to the noise that the choice takes away."""
-        look, base = task.look, task.every[choice.base]
+        look, base = task.look, choice.network
         steps = self.steps * (2 if self.budget == "best" else 1)
         tuned = replace(base, network=copy.deepcopy(base.network))
 
@@ -201,7 +216,9 @@ class _Choice:
     Attributes
     ----------
     base : str
-        The network that knows the noise best.
+        The name of the network that knows the noise best.
+    network : Member
+        That network.
     used : dict of Predictor
         Whose mean is taken.
     is_known : bool
@@ -221,6 +238,7 @@ class _Choice:
     """
 
     base: str
+    network: Member
     used: dict[str, Predictor]
     is_known: bool = True
     is_everywhere: bool = False
@@ -230,6 +248,11 @@ class _Choice:
     passes: int = PASSES
     steps: int = 0
     kept_step: int = 0
+
+    @classmethod
+    def of(cls, name: str, every: Mapping[str, Member]) -> _Choice:
+        """This network alone."""
+        return cls(name, every[name], {name: every[name]})
 
 
 @dataclass(frozen=True)
@@ -265,14 +288,15 @@ def _pair(noisy: Tensor, estimate: Tensor, level: NoiseLevel | None) -> resampli
     return resampling.Pair.of(noisy, estimate, times)
 
 
-def _adapted(member: Member, task: _Task) -> Adaptation:
+def _adapted(member: Member, task: _Task) -> tuple[Member, Adaptation]:
+    """A network adapted by TTT-MIM, and how that went."""
     adaptation = TTTMIM().adapt(
         member.network,
         member.normalize(task.noisy),
         generator=task.generator,
         observer=_Restored(member, task.observer),
     )
-    return replace(adaptation, predict=replace(member, network=adaptation.predict))
+    return replace(member, network=adaptation.predict), adaptation
 
 
 class _Restored(Observer):
@@ -337,11 +361,11 @@ class _Look:
 
     def level(self, noisy: Tensor, names: list[str]) -> NoiseLevel | None:
         """That of the noise of the whole picture `noisy`, by what these results took away."""
-        return noise_level.removed_level(noisy, self.part, self.mean(names))
+        return noise_kind.removed_level(noisy, self.part, self.mean(names))
 
     def is_white(self, names: list[str], level: NoiseLevel) -> bool:
         """Whether noise of this level is as strong in all directions, colors and frequencies."""
-        return noise_level.is_white(self.part, self.mean(names), level)
+        return noise_kind.is_white(self.part, self.mean(names), level)
 
     def shares_left(self) -> dict[str, float]:
         """The standard deviation that each result leaves over that of the picture."""

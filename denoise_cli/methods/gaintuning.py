@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import noise_level, objectives, views
+from .. import noise_kind, noise_level, objectives, views
 from ..adam import Adam
 from ..gains import fold, with_gains
 from ..masking import patch_mask
@@ -96,7 +96,7 @@ class GainTuning:
         if min(noisy.shape[-2:]) < smallest:
             return too_small(network, smallest, observer)
         size = min(max(self.crop, smallest), *noisy.shape[-2:]) // multiple * multiple
-        if self.loss == "auto" and noise is None and noise_level.is_correlated(noisy):
+        if self.loss == "auto" and noise is None and noise_kind.is_correlated(noisy):
             return _correlated(network, observer)
         loss, level = self._chosen(noisy, noise)
         trust = torch.ones_like(noisy[:, :1])
@@ -173,7 +173,7 @@ class GainTuning:
         )
         if isinstance(noise, NoiseLevel):
             return loss, noise
-        if noise_level.is_uniform(noisy):
+        if noise_kind.is_uniform(noisy):
             return loss, noise_level.estimate(noisy)
         level = noise_level.estimate_poisson_gaussian(noisy)
         if level is None and self.loss == "auto":

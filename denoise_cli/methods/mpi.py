@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import details, noise_level
+from .. import details, noise_kind, noise_level
 from ..adam import Adam
 from ..masking import pixel_mask
 from ..noise_level import NoiseLevel
@@ -263,15 +263,15 @@ def _white_noise(
 ) -> NoiseLevel | None:
     """The level of the noise of `noisy` (N, C, Y, X), if it is white."""
     size = min(LOOKED_AT, *noisy.shape[-2:])
-    if size < SMALLEST_SIDE or noise_level.is_correlated(noisy):
+    if size < SMALLEST_SIDE or noise_kind.is_correlated(noisy):
         return None
     part = random_crop(noisy, size, generator)
-    if has_impulses(part) or not noise_level.is_uniform(noisy):
+    if has_impulses(part) or not noise_kind.is_uniform(noisy):
         return None
     filled = predict(part)
     estimated = noise_level.estimate(noisy).read
     level = NoiseLevel(read=details.at_most_missed(part, filled, estimated))
-    return level if noise_level.is_white(part, filled, level) else None
+    return level if noise_kind.is_white(part, filled, level) else None
 
 
 def _weighed_in(predict: Predictor, level: NoiseLevel, noisy: Tensor) -> Tensor:

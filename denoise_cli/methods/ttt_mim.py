@@ -11,18 +11,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import noise_kind, noise_level
 from ..adam import Adam
 from ..defects import impulses
 from ..masking import patch_mask
+from ..noise_level import NoiseLevel
 from ..objectives import GRADIENT_SCALE, masked_l1
-from ..validation import RiskEstimate, noise_bound, noise_left
+from ..validation import Estimate, RiskEstimate, SteinEstimate, noise_bound, noise_left
 from .base import Adaptation, Observer, option, random_crop, require, too_small
 
 SMALLEST_SIDE = 64
-# Chosen on held-out training photos: what was estimated to gain less, or was learned from weaker
-# noise (on 0..1), lost more often than it won.
-MINIMUM_GAIN_DB = 1.3
+# Chosen on held-out training photos: what was learned from weaker noise (on 0..1) lost more often
+# than it won.
 WEAK_NOISE = 1.2 / 255
+# Stein's estimate is of first order in the noise: of stronger one, gains of 0.1 dB were losses.
+STRONG_NOISE = 45 / 255
 # Shares of the noise's variance in flat places, of the samples, and of how far they stand out.
 # Clean photos with impulses of 1 % are found to have 0.9 to 1.1 %.
 KNOWN_LEFT, IMPULSES, KNOWN_IMPULSES = 0.01, 0.007, 0.5
@@ -42,9 +45,11 @@ class TTTMIM:
     from random crops, and an estimate of the error that needs no clean picture (see
     `denoise_cli.validation`) steers the steps: they get longer while it falls, a step that raises
     it is taken back and the next is shorter. The weights of the step with the least estimated
-    error are kept, the unadapted ones if no step gains at least 1.3 dB. Where the network leaves
-    next to nothing of the noise there is nothing to gain, and where the noise is so weak
-    that texture drowns it, nothing can be estimated, and there is no adaptation at all.
+    error are kept, the unadapted ones if no step gains at least 1.3 dB; where the noise is white
+    and its level can be told, that is Stein's estimate, which is exact enough to be followed for a
+    gain of 0.15. Where the network leaves next to nothing of noise that is even there is nothing
+    to gain, and where the noise is so weak that texture drowns it, nothing can be estimated, and
+    there is no adaptation at all.
     """
 
     steps: int = option(8, "gradient steps at most")
@@ -77,7 +82,7 @@ class TTTMIM:
         size = min(self.crop, *noisy.shape[-2:]) // multiple * multiple
         adapted = copy.deepcopy(network).train()
         optimizer = Adam(adapted.parameters(), self.lr)
-        risk = None
+        risk: Estimate | None = None
         if self.validate:
             crop = random_crop(noisy, size, generator)
             if (bound := noise_bound(crop)) < WEAK_NOISE:
@@ -87,10 +92,15 @@ class TTTMIM:
                 return Adaptation(network, reason=reason)
             with torch.no_grad():
                 denoised = network(crop).float()
-            if known := _known(crop, denoised):
+            level = _independent(noisy, crop, denoised)
+            if (level is None or not level.shot) and (known := _known(crop, denoised)):
                 observer.step(0, network, None)
                 return Adaptation(network, reason=known)
-            risk = RiskEstimate(crop, denoised, generator)
+            if level is None:
+                risk = RiskEstimate(crop, denoised, generator)
+            else:
+                trust = noise_level.trusted(crop, level)
+                risk = SteinEstimate(crop, level, trust, generator)
         candidates = _Candidates(risk)
         candidates.add(adapted)
         mask = self._mask(noisy, size, generator)
@@ -127,7 +137,7 @@ class TTTMIM:
 class _Candidates:
     """The weights after each step with their estimated errors; step 0 is always one of them."""
 
-    def __init__(self, risk: RiskEstimate | None) -> None:
+    def __init__(self, risk: Estimate | None) -> None:
         self.risk = risk
         self.errors: list[float] = []
         self.states: list[dict[str, Tensor]] = []
@@ -174,7 +184,7 @@ class _Candidates:
             return Adaptation(network, taken, taken, None, f"all {taken} steps, not validated")
         gains = [self._gain(step) for step in range(taken + 1)]
         kept = max(range(taken + 1), key=gains.__getitem__)
-        if gains[kept] < MINIMUM_GAIN_DB:
+        if gains[kept] < self.risk.least_gain_db:
             kept = 0
         network.load_state_dict(self.states[kept])
         if kept:
@@ -182,6 +192,22 @@ class _Candidates:
         else:
             reason = f"none of {taken} steps is estimated to improve on the unadapted network"
         return Adaptation(network, taken, kept, gains[kept], reason)
+
+
+def _independent(noisy: Tensor, part: Tensor, denoised: Tensor) -> NoiseLevel | None:
+    """The level of the noise of `noisy` (N, C, Y, X), if it is independent between pixels.
+
+    And if much of `part` has noise of that level, and not too strong; `denoised` is what the
+    network makes of that part.
+    """
+    if has_impulses(part) or noise_kind.is_correlated(noisy):
+        return None
+    level = noise_kind.removed_level(noisy, part, denoised)
+    if level is None or not noise_kind.is_white(part, denoised, level):
+        return None
+    trusted = float(noise_level.trusted(part, level).mean())
+    sigma = float(level.variance(part).mean()) ** 0.5
+    return level if trusted >= noise_level.LEAST_TRUSTED and sigma <= STRONG_NOISE else None
 
 
 def _known(noisy: Tensor, denoised: Tensor) -> str | None:

@@ -1,0 +1,175 @@
+"""What kind of noise a picture has: independent between pixels, even, white; and its level then."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .noise_level import (
+    DARKEST,
+    FEWEST_OF_A_GROUP,
+    PATCH,
+    NoiseLevel,
+    all_trusted,
+    estimate,
+    estimate_poisson_gaussian,
+    line,
+    patch_variance,
+    patches_of,
+)
+from .transforms import cosines, is_gray, opponent
+from .windows import square_mean, square_variance
+
+# Limits of `is_correlated` and `is_uniform`: between what photos under white noise of sigma 10
+# to 70 show (at most 0.11 and 1.34) and those under correlated (0.29) or Poisson noise (2.02).
+MOST_CORRELATED, MOST_UNEVEN, FLATTEST = 0.2, 1.5, 0.1
+# Of `removed_level`: the share of the windows of this side that surely hold noise alone.
+NOISE_ALONE, ALONE_WINDOW = 0.25, 17
+# Of `falls_with_light`: under even noise, clipped or not, photos show at most 1.15.
+MOST_FALLING = 1.25
+# Of the energy of the middle frequencies the highest have 0.73 and more in white noise, and 0.53 at
+# most in the colors of noise that went through a JPEG.
+LEAST_HIGH = 0.65
+# Of the energy across the rows (or columns) alone over that across both, in the quarter of the
+# blocks with the least: photos under white noise have at most 2.1, with row noise of half the
+# deviation of the other noise 2.9 and more.
+LEAST_STRIPED, MOST_STRIPED = 0.25, 2.5
+STEEPEST = 2.0  # of the line: photos under white noise have at most 1.7, under photon noise 2.48
+
+
+def is_correlated(pictures: Tensor) -> bool:
+    """Whether the noise of `pictures` (N, C, Y, X) is correlated from pixel to pixel.
+
+    As in pictures that were scaled, demosaiced or compressed. Told by the flattest patches of the
+    dark, the middle and the bright thirds: of all thirds, neighbors there must be alike, since
+    faint texture is too.
+    """
+    found = [min(map(_correlation, _thirds(patches_of(one)))) for one in pictures.transpose(0, 1)]
+    return sum(found) / len(found) > MOST_CORRELATED
+
+
+def is_uniform(pictures: Tensor) -> bool:
+    """Whether the noise of `pictures` (N, C, Y, X) is no stronger in bright than in dark places.
+
+    It grows with the light, if it changes; dark places that seem noisier, as the strokes of a page,
+    are only textured. By the dark and the bright thirds, and by the line of
+    `noise_level.line`, which sees the few bright places of a micrograph.
+    """
+    ratios = []
+    for channel in pictures.transpose(0, 1):
+        dark, _, bright = map(patch_variance, _thirds(patches_of(channel)))
+        ratios.append(max(bright, DARKEST**2) / max(dark, DARKEST**2))
+    if sum(ratios) / len(ratios) >= MOST_UNEVEN:
+        return False
+    found = line(pictures)
+    if found is None:
+        return True
+    level, brightness = found
+    fitted = level.variance(brightness)
+    return float(fitted.max() / fitted.min()) < STEEPEST
+
+
+def removed_level(noisy: Tensor, part: Tensor, denoised: Tensor) -> NoiseLevel | None:
+    """The level of the noise of `noisy` (N, C, Y, X), which is independent between pixels.
+
+    `part` is a part of it, and `denoised` what a network makes of that: noise that is the same at
+    all brightnesses is at least what was removed from the flattest quarter. None if it is not, and
+    does not grow with the light as `estimate_poisson_gaussian` knows it.
+    """
+    if not is_uniform(noisy):
+        return estimate_poisson_gaussian(noisy)
+    if falls_with_light(part, denoised):
+        return None
+    energy = square_mean((part - denoised).square(), ALONE_WINDOW)
+    return NoiseLevel(read=max(estimate(noisy).read, float(energy.quantile(NOISE_ALONE))))
+
+
+def falls_with_light(noisy: Tensor, denoised: Tensor) -> bool:
+    """Whether noise is stronger in dark places, as of scanned film and of brightened photos.
+
+    By what was removed from `noisy` (N, C, Y, X) where `denoised` is flat, and nothing is clipped.
+    """
+    removed = (noisy - denoised).square().mean(dim=1, keepdim=True)
+    energy = square_mean(removed, ALONE_WINDOW)
+    light = square_mean(denoised.mean(dim=1, keepdim=True), ALONE_WINDOW)
+    texture = square_variance(denoised, ALONE_WINDOW).mean(dim=1, keepdim=True)
+    level = NoiseLevel(read=float(energy.median()))
+    where = (texture < energy) & all_trusted(noisy, level, ALONE_WINDOW)
+    found = energy[where]
+    if len(found) < 3 * FEWEST_OF_A_GROUP:
+        return False
+    thirds = found[light[where].argsort()].chunk(3)
+    dark, _, bright = (float(third.median()) for third in thirds)
+    return dark > MOST_FALLING * bright
+
+
+def is_white(noisy: Tensor, denoised: Tensor, level: NoiseLevel) -> bool:
+    """Whether noise of `level` is as strong in all directions, colors and frequencies.
+
+    By the pictures `noisy` (N, C, Y, X), and what was removed from them.
+    """
+    return not has_stripes(noisy) and has_high_frequencies(noisy, denoised, level)
+
+
+def has_high_frequencies(noisy: Tensor, denoised: Tensor, level: NoiseLevel) -> bool:
+    """Whether no color of what was removed (N, C, Y, X) lacks the highest frequencies.
+
+    Noise that went through a JPEG does, in the colors first. Details may be among it: it is the
+    median of the blocks that counts.
+    """
+    noise = (noisy - denoised) / level.variance(denoised).sqrt()
+    if is_gray(noisy):
+        noise = noise.mean(dim=1, keepdim=True)
+    energy = _block_energies(noise)
+    order = torch.arange(energy.shape[-1], device=noise.device)
+    order = order[:, None] + order
+    high, middle = (
+        energy[..., chosen].mean(dim=-1).median(dim=1).values
+        for chosen in (order > PATCH, (order >= PATCH // 2) & (order < PATCH - 1))
+    )
+    return bool((high > LEAST_HIGH * middle).all())
+
+
+def has_stripes(noisy: Tensor) -> bool:
+    """Whether the noise of `noisy` (N, C, Y, X) has rows or columns in common.
+
+    As of sensors that are read out row by row. Told by the blocks that are least striped, since
+    textures are striped here and there.
+    """
+    energy = _block_energies(noisy.mean(dim=1, keepdim=True))[0]
+    half = PATCH // 2
+    both = energy[:, half:, half:].mean(dim=(1, 2)).clamp(min=DARKEST**2)
+    return any(
+        float((along / both).quantile(LEAST_STRIPED)) > MOST_STRIPED
+        for along in (energy[:, half:, 0].mean(dim=1), energy[:, 0, half:].mean(dim=1))
+    )
+
+
+def _block_energies(pictures: Tensor) -> Tensor:
+    """The energy of each frequency (C, blocks, PATCH, PATCH) in blocks of (N, C, Y, X).
+
+    Of three channels that of the brightness and of two differences of colors.
+    """
+    with torch.autocast(pictures.device.type, enabled=False):
+        colors = opponent(pictures.shape[1]).to(pictures.device)
+        pictures = torch.einsum("ij,njyx->niyx", colors, pictures.float())
+        blocks = pictures.unfold(-2, PATCH, PATCH).unfold(-2, PATCH, PATCH)
+        cosine = cosines(PATCH).to(blocks)
+        return (cosine @ blocks @ cosine.T).square().transpose(0, 1).flatten(1, 3)
+
+
+def _thirds(patches: Tensor) -> tuple[Tensor, ...]:
+    """The dark, the middle and the bright ones of `patches` (pixels, K)."""
+    order = patches.mean(dim=0).argsort()
+    return tuple(patches[:, part] for part in order.tensor_split(3))
+
+
+def _correlation(patches: Tensor) -> float:
+    """The correlation of neighbors in the flattest of `patches` (side * side, K)."""
+    side = round(len(patches) ** 0.5)
+    centered = patches - patches.mean(dim=0)
+    energy = centered.square().mean(dim=0)
+    count = max(1, round(FLATTEST * len(energy)))
+    flat = centered[:, energy.argsort()[:count]].reshape(side, side, -1)
+    across, down = (flat[:, 1:] * flat[:, :-1]).mean(), (flat[1:] * flat[:-1]).mean()
+    return float((across + down) / 2 / flat.square().mean().clamp(min=DARKEST**2))
