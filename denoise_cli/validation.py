@@ -108,6 +108,49 @@ class SteinEstimate(Estimate):
         return float(self._first.mean()) - sure_fall(self._first - errors)
 
 
+class ImpulseEstimate(Estimate):
+    """For impulses alone, such as salt and pepper: all other samples are clean.
+
+    The impulses of the picture are filled in and put down again elsewhere, where it is known what
+    they cover.
+
+    Parameters
+    ----------
+    noisy : Tensor (1, C, Y, X)
+        As the network sees it.
+    denoised : Tensor (1, C, Y, X)
+        A first denoised version, of the unadapted network.
+    places : Tensor of bool (1, C, Y, X)
+        Where samples are impulses.
+    generator : torch.Generator
+        Draws where they go.
+    """
+
+    least_gain_db = 0.1
+    smallest_error = 1e-6
+
+    def __init__(
+        self, noisy: Tensor, denoised: Tensor, places: Tensor, generator: torch.Generator
+    ) -> None:
+        self.clean = noisy
+        self.known = ~places
+        rows, columns = noisy.shape[-2:]
+        down, across = (
+            int(torch.randint(n // 4, 3 * n // 4, (), generator=generator, device=noisy.device))
+            for n in (rows, columns)
+        )
+        moved, covers = (t.roll((down, across), (-2, -1)) for t in (noisy, places))
+        filled = torch.where(places, denoised, noisy)
+        self.noisy = torch.where(covers, moved, filled)
+        self.variance = float((noisy - denoised)[places].square().mean() * places.float().mean())
+
+    def __call__(self, predict: Predict) -> float:
+        """The estimated mean squared error of `predict`."""
+        with torch.no_grad():
+            errors = (predict(self.noisy).float() - self.clean).square()
+        return float(errors[self.known].mean())
+
+
 class RiskEstimate(Estimate):
     """For any noise, by noise taken from flat places of the picture itself (see above).
 

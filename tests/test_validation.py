@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from denoise_cli import noise
 from denoise_cli.noise_level import NoiseLevel
 from denoise_cli.validation import (
+    ImpulseEstimate,
     RiskEstimate,
     SteinEstimate,
     flat_noise,
@@ -83,6 +84,29 @@ def test_steins_estimate_asks_only_where_the_noise_is_known() -> None:
     risk = SteinEstimate(noisy, level, trust, torch.Generator().manual_seed(0))
     true = float((box(3)(noisy) - clean)[..., 100:].square().mean())
     assert risk(box(3)) == pytest.approx(true, rel=0.1)
+
+
+def median(size: int):  # type: ignore[no-untyped-def]
+    def predict(pictures: torch.Tensor) -> torch.Tensor:
+        if size == 1:
+            return pictures
+        around = F.unfold(F.pad(pictures[0][:, None], (size // 2,) * 4, mode="reflect"), size)
+        return around.median(dim=1).values.reshape(pictures.shape)
+
+    return predict
+
+
+@pytest.mark.parametrize("amount", [0.02, 0.1])
+def test_the_estimate_for_impulses_is_the_error(amount: float) -> None:
+    clean = scene()
+    noisy = noise.parse(f"salt-pepper:{amount}").sample(clean, torch.Generator().manual_seed(1))
+    risk = ImpulseEstimate(noisy, median(3)(noisy), noisy != clean, torch.Generator())
+    found, true = {}, {}
+    for size in (1, 3, 5, 7):
+        found[size] = risk(median(size))
+        true[size] = float((median(size)(noisy) - clean).square().mean())
+        assert found[size] == pytest.approx(true[size], abs=0.05 * risk.variance)
+    assert sorted(found, key=found.__getitem__) == sorted(true, key=true.__getitem__)
 
 
 def test_the_probe_has_the_level_and_the_correlation_of_the_noise() -> None:

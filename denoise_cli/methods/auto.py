@@ -55,12 +55,12 @@ class Auto:
     The result is the mean of four passes for which the picture is turned or mirrored. Noise that
     grows with the light is made even for half of them (`denoise_cli.views`), unless the estimate of
     the error is higher then: in dark micrographs, networks trained on photos leave noise. For the
-    same reason the first network is adapted to independent noise of that kind by TTT-MIM, where
-    Stein's estimate of the error is sure that this is better. Where the noise is independent
-    between pixels, not striped, and no JPEG took its high frequencies, patches that are alike are
-    denoised together, with the mean as the pilot (`denoise_cli.collaborative`). Where more than
-    white noise was removed, the details in it are given back (`denoise_cli.details`); of other
-    noise, impulses aside, what was removed of a few places far more than elsewhere.
+    same reason the first network is adapted to independent noise of that kind, and to impulses, by
+    TTT-MIM, where the estimate of the error is sure that this is better. Where the noise is
+    independent between pixels, not striped, and no JPEG took its high frequencies, patches that are
+    alike are denoised together, with the mean as the pilot (`denoise_cli.collaborative`). Where
+    more than white noise was removed, the details in it are given back (`denoise_cli.details`); of
+    other noise, impulses aside, what was removed of a few places far more than elsewhere.
 
     That result is then an estimate of the clean picture, and what was taken away a sample of the
     noise: the network learns from both for some steps (`denoise_cli.resampling`) and makes the
@@ -122,7 +122,7 @@ class Auto:
         first = look(DEFAULT, every[DEFAULT])
         choice = _Choice.of(DEFAULT, every)
         if has_impulses(look.part):
-            return choice
+            return self._surely_better(choice, task) if self.steps else choice
         choice = replace(choice, is_known=first <= KNOWN * look.noise, is_everywhere=True)
         if not choice.is_known and self.steps:
             adapted, made = _adapted(every[ADAPTED], task)
@@ -145,7 +145,7 @@ class Auto:
         return choice
 
     def _surely_better(self, choice: _Choice, task: _Task) -> _Choice:
-        """The first network adapted, where Stein's estimate is sure that this is better."""
+        """The first network adapted, where the estimated error is surely lower then."""
         adapted, made = _adapted(task.every[DEFAULT], task)
         choice = replace(choice, steps=choice.steps + made.steps)
         if not made.kept_step:
