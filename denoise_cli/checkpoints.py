@@ -147,7 +147,7 @@ def save(
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    header = {"config": network.config, **metadata}
+    header = {**metadata, "config": network.config}
     weights = {key for key, _ in network.named_parameters()} if half else set()
     tensors = {
         key: value.detach().to("cpu", torch.float16 if key in weights else None).contiguous()

@@ -62,6 +62,14 @@ def test_photon_noise_is_adapted_to_where_that_is_surely_better() -> None:
     assert 0.5 * gain < result.gain_db < gain + 0.3
 
 
+def test_an_adaptation_keeps_the_brightness() -> None:
+    """The median of noise that is clipped in the dark, which is learned from, is below its mean."""
+    _, noisy = noisy_scene("poisson-gaussian:0.2,0.02+clip", 192)
+    plain = Denoiser("none")(noisy).mean(axis=(0, 1))
+    adapted = Denoiser("ttt-mim", steps=4, options={"validate": False})(noisy).mean(axis=(0, 1))
+    np.testing.assert_allclose(adapted, plain, atol=0.05 / 255)
+
+
 def test_known_photon_noise_is_left_to_the_pretrained_network() -> None:
     _, noisy = noisy_scene("poisson:60", 192)
     result = Denoiser("ttt-mim").run(noisy)

@@ -6,6 +6,7 @@ import copy
 import math
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -51,15 +52,16 @@ class TTTMIM:
     through it). As in the paper, a fresh mask is drawn for each step; the authors' code draws one
     for all steps, weights both losses alike and has its learning rate, mask ratio and patch chosen
     by hand for each data set. Here one setting serves every picture, large pictures are learned
-    from random crops, and an estimate of the error that needs no clean picture (see
-    `denoise_cli.validation`) steers the steps: they get longer while it falls, a step that raises
-    it is taken back and the next is shorter. The weights of the step with the least estimated
-    error are kept, the unadapted ones if no step gains at least 1.3 dB; where the noise is white
-    and its level can be told, that is Stein's estimate, and where there are impulses alone, what
-    they cover is tried out elsewhere; both are exact enough to be followed for a gain of 0.15 and
-    0.1. Where the network leaves next to nothing of noise that is even there is nothing
-    to gain, and where the noise is so weak that texture drowns it, nothing can be estimated, and
-    there is no adaptation at all.
+    from random crops, and no step changes the brightness of a channel: L1 losses lead to the median
+    of the noise, which is not its mean where the dark is clipped. An estimate of the error that
+    needs no clean picture (see `denoise_cli.validation`) steers the steps: they get longer while it
+    falls, a step that raises it is taken back and the next is shorter. The weights of the step with
+    the least estimated error are kept, the unadapted ones if no step gains at least 1.3 dB; where
+    the noise is white and its level can be told, that is Stein's estimate, and where there are
+    impulses alone, what they cover is tried out elsewhere; both are exact enough to be followed for
+    a gain of 0.15 and 0.1. Where the network leaves next to nothing of noise that is even there is
+    nothing to gain, and where the noise is so weak that texture drowns it, nothing can be
+    estimated, and there is no adaptation at all.
     """
 
     steps: int = option(8, "gradient steps at most")
@@ -106,7 +108,9 @@ class TTTMIM:
             if risk is None:
                 observer.step(0, network, None)
                 return Adaptation(network, reason=KNOWN)
-        candidates = _Candidates(risk)
+        else:
+            crop = random_crop(noisy, size, generator)
+        candidates = _Candidates(risk, crop)
         candidates.add(adapted)
         mask = self._mask(noisy, size, generator)
         observer.step(0, adapted, partial(_reconstruct, adapted, mask), **candidates.numbers())
@@ -140,16 +144,29 @@ class TTTMIM:
 
 
 class _Candidates:
-    """The weights after each step with their estimated errors; step 0 is always one of them."""
+    """The networks after each step with their estimated errors; step 0 is always one of them.
 
-    def __init__(self, risk: Estimate | None) -> None:
+    What the others make of `part` (1, C, Y, X) of the picture is as bright as what step 0 does.
+    """
+
+    def __init__(self, risk: Estimate | None, part: Tensor) -> None:
         self.risk = risk
         self.errors: list[float] = []
         self.states: list[dict[str, Tensor]] = []
+        self.configs: list[dict[str, Any]] = []
+        self._part = part
+        self._brightness: Tensor | None = None
 
     def add(self, network: nn.Module) -> None:
+        with torch.no_grad():
+            brightness = network(self._part).float().mean(dim=(0, 2, 3))
+        if self._brightness is None:
+            self._brightness = brightness
+        else:
+            network.brighten(self._brightness - brightness)  # type: ignore[operator]
         self.errors.append(self.risk(network) if self.risk else math.nan)
         self.states.append({k: v.detach().clone() for k, v in network.state_dict().items()})
+        self.configs.append(network.config)  # type: ignore[arg-type]
 
     def steer(self, network: nn.Module, optimizer: Adam, highest: float) -> None:
         """Go faster while the estimated error falls; otherwise go back to the best, and slower."""
@@ -192,6 +209,7 @@ class _Candidates:
         if gains[kept] < self.risk.least_gain_db:
             kept = 0
         network.load_state_dict(self.states[kept])
+        network.config = self.configs[kept]  # type: ignore[assignment]
         if kept:
             reason = f"step {kept} of {taken} has the least estimated error"
         else:

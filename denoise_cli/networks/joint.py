@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -14,15 +16,29 @@ class JointNetwork(nn.Module):
     the picture. Sides must be multiples of `multiple_of` unless the network says otherwise.
     """
 
+    config: dict[str, Any]
     embedding: nn.Module
     mask_token: nn.Parameter
     main_head: nn.Module
     auxiliary_head: nn.Module
 
+    def brighten(self, by: Tensor) -> None:
+        """Add `by` (C) to the channels of all that it denoises from now on."""
+        shift = by + by.new_tensor(self.shift) if self.shift else by
+        self.config = {**self.config, "shift": shift.tolist()}
+
+    @property
+    def shift(self) -> list[float]:
+        """What is added to the channels of the denoised picture; empty: nothing."""
+        return list(self.config.get("shift", ()))
+
     def forward(self, noisy: Tensor) -> Tensor:
         """Denoise `noisy` (N, C, Y, X); the result has the same shape."""
         noise: Tensor = self.main_head(self._features(self.embedding(noisy)))
-        return noisy - noise
+        denoised = noisy - noise
+        if self.shift:
+            denoised = denoised + denoised.new_tensor(self.shift).reshape(-1, 1, 1)
+        return denoised
 
     def reconstruct(self, noisy: Tensor, mask: Tensor) -> Tensor:
         """Predict the picture from the pixels where `mask` (N, 1, Y, X) is 1."""

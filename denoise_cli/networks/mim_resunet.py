@@ -50,10 +50,16 @@ class MIMResUNet(ResidualBody, JointNetwork):
     """
 
     def __init__(
-        self, channels: int = 3, widths: tuple[int, ...] = (32, 64, 128, 256), blocks: int = 1
+        self,
+        channels: int = 3,
+        widths: tuple[int, ...] = (32, 64, 128, 256),
+        blocks: int = 1,
+        shift: tuple[float, ...] = (),
     ) -> None:
         super().__init__()
         self.config = {"channels": channels, "widths": list(widths), "blocks": blocks}
+        if shift:
+            self.brighten(torch.tensor(shift))
         first = widths[0]
         self.embedding = conv(channels, first, 1)
         self.mask_token = nn.Parameter(torch.zeros(1, first, 1, 1))

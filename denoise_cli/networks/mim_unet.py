@@ -26,9 +26,13 @@ class MIMUNet(JointNetwork):
     multiple_of = 16
     minimum = 32
 
-    def __init__(self, channels: int = 3, width: int = 32, levels: int = 4) -> None:
+    def __init__(
+        self, channels: int = 3, width: int = 32, levels: int = 4, shift: tuple[float, ...] = ()
+    ) -> None:
         super().__init__()
         self.config = {"channels": channels, "width": width, "levels": levels}
+        if shift:
+            self.brighten(torch.tensor(shift))
         widths = [width * 2**level for level in range(levels + 1)]
         self.embedding = nn.Conv2d(channels, width, 1)
         self.mask_token = nn.Parameter(torch.zeros(1, width, 1, 1))
