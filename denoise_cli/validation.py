@@ -36,7 +36,7 @@ SMALL_WINDOW = 8
 COLOR_SHARE, COLOR_EVENNESS = 0.005, 0.45
 TEXTURE_TO_COLOR, TEXTURE_TO_COLOR_EVEN = 4.0, 8.0  # noise whose channels correlate by 0.9, 0.94
 GRAY_SHARE, GRAY_EVENNESS, EVEN = 0.1, 0.6, 0.65
-LUMA_SHARE, LUMA_CONTRAST = 50.0, 0.05
+LUMA_SHARE, LUMA_CONTRAST, LUMA_REMOVED = 50.0, 0.05, (0.5 / 255) ** 2
 
 
 class Estimate:
@@ -232,6 +232,7 @@ def noise_is_left(noisy: Tensor, denoised: Tensor) -> bool:
     if colored and fine.texture_to_color < limit:
         return True
     faint = coarse.left < LUMA_CONTRAST * float(denoised.var())
+    faint = faint and coarse.left < coarse.share * LUMA_REMOVED
     return faint and coarse.share > LUMA_SHARE and coarse.evenness > GRAY_EVENNESS
 
 

@@ -113,6 +113,13 @@ def test_noise_that_texture_drowns_is_not_learned_from() -> None:
     assert "too weak" in result.reason
 
 
+def test_what_little_is_left_of_weak_noise_is_not_learned_from() -> None:
+    _, noisy = noisy_scene("correlated:2,0.8", 192)
+    result = Denoiser("ttt-mim").run(noisy)
+    assert result.steps == 0
+    np.testing.assert_array_equal(result.samples, Denoiser("none")(noisy))
+
+
 def gaussian_only() -> str:
     return next(n for n in checkpoints.names() if n.endswith("-gaussian"))
 

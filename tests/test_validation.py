@@ -180,3 +180,15 @@ def test_the_flattest_windows_bound_the_noise(sigma: float) -> None:
 
 def test_a_picture_of_one_color_has_no_noise() -> None:
     assert noise_bound(torch.full((1, 3, 64, 64), 0.5)) == 0
+
+
+def test_even_texture_is_not_noise_that_is_left() -> None:
+    """Fur without color, of a photo with hardly any noise, all of which was taken away."""
+    generator = torch.Generator().manual_seed(0)
+    size = 192
+    fur = F.avg_pool2d(torch.randn(1, 1, size + 2, size + 2, generator=generator), 3, 1)
+    slope = torch.linspace(0.1, 0.9, size).expand(1, 1, size, size)
+    clean = (slope + 10 / 255 * fur / fur.std()).expand(1, 3, -1, -1)
+    noisy = clean + torch.randn(clean.shape, generator=generator) / 255
+    assert not noise_is_left(noisy, clean)
+    assert noise_is_left(noisy, noisy)

@@ -34,6 +34,7 @@ SMALLEST_SIDE = 64
 WEAK_NOISE = 1.2 / 255
 # Stein's estimate is of first order in the noise: of stronger one, gains of 0.1 dB were losses.
 STRONG_NOISE = 45 / 255
+LEAST_REMOVED = 0.3
 # Shares of the noise's variance in flat places, of the samples, and of how far they stand out.
 # Clean photos with impulses of 1 % are found to have 0.9 to 1.1 %.
 KNOWN_LEFT, IMPULSES, KNOWN_IMPULSES = 0.01, 0.007, 0.5
@@ -232,10 +233,15 @@ def _estimate(
         return ImpulseEstimate(part, denoised, places, generator)
     level = _independent(noisy, part, denoised)
     if level is None or not level.shot:
-        if noise_left(part, denoised) < KNOWN_LEFT * noise_left(part, part):
+        left = noise_left(part, denoised)
+        if left < KNOWN_LEFT * noise_left(part, part):
             return None
         if level is None:
-            return RiskEstimate(part, denoised, generator)
+            # What is left hides nothing, and what it would be learned from may be texture.
+            return RiskEstimate(part, denoised, generator) if left > WEAK_NOISE**2 else None
+        # White noise is known to all networks: what they leave of it is texture.
+        if (part - denoised).square().mean() < LEAST_REMOVED * level.read:
+            return None
     return SteinEstimate(part, level, noise_level.trusted(part, level), generator)
 
 
