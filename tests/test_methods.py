@@ -12,6 +12,7 @@ from test_validation import scene
 
 from denoise_cli import Denoiser, checkpoints, methods, noise
 from denoise_cli.errors import UsageError
+from denoise_cli.methods.ttt_mim import has_impulses
 from denoise_cli.metrics import psnr
 
 
@@ -68,6 +69,15 @@ def test_an_adaptation_keeps_the_brightness() -> None:
     plain = Denoiser("none")(noisy).mean(axis=(0, 1))
     adapted = Denoiser("ttt-mim", steps=4, options={"validate": False})(noisy).mean(axis=(0, 1))
     np.testing.assert_allclose(adapted, plain, atol=0.05 / 255)
+
+
+def test_spikes_of_few_photons_are_no_impulses() -> None:
+    dark = np.arange(192) < 80
+    clean = np.where(dark, 0.04, 0.25 + 0.6 * filaments())
+    counts = torch.poisson(torch.from_numpy(40 * clean), torch.Generator().manual_seed(1))
+    noisy = (counts.numpy() / 40).clip(0, 1).astype(np.float32)
+    assert has_impulses(torch.from_numpy(noisy)[None, None])
+    assert Denoiser("ttt-mim").run(noisy).steps > 0
 
 
 def test_known_photon_noise_is_left_to_the_pretrained_network() -> None:

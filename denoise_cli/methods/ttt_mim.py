@@ -225,14 +225,14 @@ def _estimate(
 
     It is made on `part` of it; `denoised` is what the network makes of that part.
     """
-    if (places := _impulses_taken_away(part, denoised)) is not None:
-        # Where the network takes other noise away as well, there is no clean sample.
-        removed = (part - denoised)[~places].abs().median()
-        if removed > WEAK_NOISE:
-            return None
-        return ImpulseEstimate(part, denoised, places, generator)
     level = _independent(noisy, part, denoised)
     if level is None or not level.shot:
+        if (places := _impulses_taken_away(part, denoised)) is not None:
+            # Where the network takes other noise away as well, there is no clean sample.
+            removed = (part - denoised)[~places].abs().median()
+            if removed > WEAK_NOISE:
+                return None
+            return ImpulseEstimate(part, denoised, places, generator)
         left = noise_left(part, denoised)
         if left < KNOWN_LEFT * noise_left(part, part):
             return None
@@ -251,10 +251,14 @@ def _independent(noisy: Tensor, part: Tensor, denoised: Tensor) -> NoiseLevel | 
     And if much of `part` has noise of that level, and not too strong; `denoised` is what the
     network makes of that part.
     """
-    if has_impulses(part) or noise_kind.is_correlated(noisy):
+    if noise_kind.is_correlated(noisy):
         return None
     level = noise_kind.removed_level(noisy, part, denoised)
     if level is None or not noise_kind.is_white(part, denoised, level):
+        return None
+    # Noise of few photons has spikes, but none once it is made even.
+    even = level.stabilize(part)
+    if has_impulses((even - even.min()) / (even.max() - even.min())):
         return None
     trusted = float(noise_level.trusted(part, level).mean())
     sigma = float(level.variance(part).mean()) ** 0.5
