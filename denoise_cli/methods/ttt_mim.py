@@ -34,7 +34,7 @@ SMALLEST_SIDE = 64
 WEAK_NOISE = 1.2 / 255
 # Stein's estimate is of first order in the noise: of stronger one, gains of 0.1 dB were losses.
 STRONG_NOISE = 45 / 255
-LEAST_REMOVED = 0.3
+STRONGEST_TEXTURE, LEAST_REMOVED = 8 / 255, 0.3
 # Shares of the noise's variance in flat places, of the samples, and of how far they stand out.
 # Clean photos with impulses of 1 % are found to have 0.9 to 1.1 %.
 KNOWN_LEFT, IMPULSES, KNOWN_IMPULSES = 0.01, 0.007, 0.5
@@ -229,8 +229,7 @@ def _estimate(
     if level is None or not level.shot:
         if (places := _impulses_taken_away(part, denoised)) is not None:
             # Where the network takes other noise away as well, there is no clean sample.
-            removed = (part - denoised)[~places].abs().median()
-            if removed > WEAK_NOISE:
+            if (part - denoised)[~places].abs().median() > WEAK_NOISE:
                 return None
             return ImpulseEstimate(part, denoised, places, generator)
         left = noise_left(part, denoised)
@@ -239,8 +238,9 @@ def _estimate(
         if level is None:
             # What is left hides nothing, and what it would be learned from may be texture.
             return RiskEstimate(part, denoised, generator) if left > WEAK_NOISE**2 else None
-        # White noise is known to all networks: what they leave of it is texture.
-        if (part - denoised).square().mean() < LEAST_REMOVED * level.read:
+        # White noise is known to all networks: if it is weak, what they leave of it is texture.
+        removed = (part - denoised).square().mean()
+        if level.read < STRONGEST_TEXTURE**2 and removed < LEAST_REMOVED * level.read:
             return None
     return SteinEstimate(part, level, noise_level.trusted(part, level), generator)
 
@@ -257,12 +257,17 @@ def _independent(noisy: Tensor, part: Tensor, denoised: Tensor) -> NoiseLevel | 
     if level is None or not noise_kind.is_white(part, denoised, level):
         return None
     # Noise of few photons has spikes, but none once it is made even.
-    even = level.stabilize(part)
-    if has_impulses((even - even.min()) / (even.max() - even.min())):
+    if has_impulses(part) and (not level.shot or has_impulses(_even(part, level))):
         return None
     trusted = float(noise_level.trusted(part, level).mean())
     sigma = float(level.variance(part).mean()) ** 0.5
     return level if trusted >= noise_level.LEAST_TRUSTED and sigma <= STRONG_NOISE else None
+
+
+def _even(noisy: Tensor, level: NoiseLevel) -> Tensor:
+    """`noisy` (N, C, Y, X) with its noise made even, on 0..1."""
+    stable = level.stabilize(noisy)
+    return (stable - stable.min()) / (stable.max() - stable.min()).clamp(min=1e-12)
 
 
 def has_impulses(noisy: Tensor) -> bool:
