@@ -34,7 +34,7 @@ SMALLEST_SIDE = 64
 WEAK_NOISE = 1.2 / 255
 # Stein's estimate is of first order in the noise: of stronger one, gains of 0.1 dB were losses.
 STRONG_NOISE = 45 / 255
-STRONGEST_TEXTURE, LEAST_REMOVED = 8 / 255, 0.3
+STRONGEST_TEXTURE, LEAST_REMOVED = 4 / 255, 0.3
 # Shares of the noise's variance in flat places, of the samples, and of how far they stand out.
 # Clean photos with impulses of 1 % are found to have 0.9 to 1.1 %.
 KNOWN_LEFT, IMPULSES, KNOWN_IMPULSES = 0.01, 0.007, 0.5
@@ -238,10 +238,11 @@ def _estimate(
         if level is None:
             # What is left hides nothing, and what it would be learned from may be texture.
             return RiskEstimate(part, denoised, generator) if left > WEAK_NOISE**2 else None
-        # White noise is known to all networks: if it is weak, what they leave of it is texture.
-        removed = (part - denoised).square().mean()
-        if level.read < STRONGEST_TEXTURE**2 and removed < LEAST_REMOVED * level.read:
-            return None
+    # Of weak noise that a network knows it takes most away: what it leaves is texture.
+    variance = level.variance(part).mean()
+    removed = (part - denoised).square().mean()
+    if variance < STRONGEST_TEXTURE**2 and removed < LEAST_REMOVED * variance:
+        return None
     return SteinEstimate(part, level, noise_level.trusted(part, level), generator)
 
 
