@@ -64,6 +64,7 @@ class Forecast:
         self._unadapted: Predictor | None = None
         self._told: float | None = None
         self._first: tuple[int, float] | None = None
+        self._done = 0
         self._paused = 0.0
         self._started = time.perf_counter()
 
@@ -74,9 +75,11 @@ class Forecast:
     def step(self, done: int, total: int) -> None:
         """`done` of `total` steps of an adaptation are taken."""
         now = self._seconds()
-        if self._first is None:  # with what comes before the steps, and slower than the others
-            self._first = done, now
+        if self._first is None or done <= self._done:  # some methods adapt more than once
+            # With what comes before the steps, and slower than the others.
+            self._first, self._done = (done, now), done
             return
+        self._done = done
         before, then = self._first
         adapting = now + (now - then) / max(done - before, 1) * (total - done)
         if self._told is None and self._unadapted is not None and adapting > LONG:

@@ -101,3 +101,21 @@ def test_the_forecast_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
         )
     assert told
     assert found[0].tobytes() == found[1].tobytes()
+
+
+def test_a_second_adaptation_is_timed_anew() -> None:
+    """Its first step comes long after the first of the one before."""
+    told: list[float] = []
+    noisy = np.zeros((1, 3, 64, 64), np.float32)
+    forecast = Forecast(
+        told.append, lambda _, part: part, noisy, tile=0, overlap=0, planes=1, adaptations=1
+    )
+    forecast.unadapted(lambda pictures: pictures)
+    for done in range(1, 9):
+        time.sleep(0.02)
+        forecast.step(done, 8)
+    time.sleep(0.5)
+    for done in range(1, 4):
+        time.sleep(0.02)
+        forecast.step(done, 160)
+    assert told == []
