@@ -96,8 +96,8 @@ class TTTMIM:
         adapted = copy.deepcopy(network).train()
         optimizer = Adam(adapted.parameters(), self.lr)
         risk: Estimate | None = None
+        crop = random_crop(noisy, size, generator)
         if self.validate:
-            crop = random_crop(noisy, size, generator)
             if (bound := noise_bound(crop)) < WEAK_NOISE:
                 observer.step(0, network, None)
                 sigma = 255 * bound
@@ -109,8 +109,6 @@ class TTTMIM:
             if risk is None:
                 observer.step(0, network, None)
                 return Adaptation(network, reason=KNOWN)
-        else:
-            crop = random_crop(noisy, size, generator)
         candidates = _Candidates(risk, crop)
         candidates.add(adapted)
         mask = self._mask(noisy, size, generator)
