@@ -20,6 +20,8 @@ MOST_PATCHES, FEWEST_PATCHES = 50_000, 500
 REFINEMENTS = 4
 WEAK_GRADIENTS = 2 * 1.5  # 2 is the mean under noise alone; its spread in a patch is 0.27
 DARKEST = 1e-6  # least variance that is told from none
+# Of the squares, the darkest of which has a variance yet: smaller ones are darkest by their noise.
+DARKEST_SIDE = 17
 # The line of `estimate_poisson_gaussian`: the groups of patches, by the shares that are darker (few
 # are bright in a micrograph), and the share of a patch that may be at an end of the range.
 GROUPS, MOST_CLIPPED = (0.0, 0.25, 0.5, 0.75, 0.9, 0.97, 1.0), 0.1
@@ -181,7 +183,7 @@ def line(pictures: Tensor) -> tuple[NoiseLevel, Tensor] | None:
     points = [point for channel in pictures.transpose(0, 1) for point in _points(channel)]
     if len(points) < 2:
         return None
-    darkest = float(window_mean(pictures, 5, 5).amin())
+    darkest = float(square_mean(pictures, DARKEST_SIDE).amin())
     brightness, variance, count = torch.tensor(points, dtype=torch.float64).T
     return _line(brightness, variance, count, darkest), brightness
 
