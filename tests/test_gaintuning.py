@@ -203,6 +203,24 @@ def test_the_few_bright_spots_of_a_micrograph_tell_the_shot_noise(seed: int) -> 
     assert level.shot == pytest.approx(1 / 150, rel=0.1)
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("photons", [0.05, 0.2])
+def test_a_background_of_hardly_any_photons_does_not_lower_the_level(
+    photons: float, seed: int
+) -> None:
+    y, x = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
+    light = torch.full((256, 256), photons)
+    for row, column in 256 * torch.rand(8, 2, generator=generator(seed)):
+        light += 20 * torch.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * 20**2))
+    black, gain = 3.0, 3.5  # of 255: what is recorded of no photon and for one
+    counts = torch.poisson(light, generator=generator(seed))
+    recorded = black + gain * counts + torch.randn(light.shape, generator=generator(seed + 1))
+    level = noise_level.estimate_poisson_gaussian(recorded.round().clamp(0)[None, None] / 255)
+    assert level is not None
+    found = level.variance((black + gain * light) / 255).mean()
+    assert float(found) == pytest.approx((gain**2 * light.mean() + 1).item() / 255**2, rel=0.1)
+
+
 def test_even_noise_has_no_shot_noise() -> None:
     flat = NoiseLevel(0, 0.01).sample(torch.full((1, 1, 96, 96), 0.5), generator())
     level = noise_level.estimate_poisson_gaussian(flat)
