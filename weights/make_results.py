@@ -1,10 +1,11 @@
 """Write weights/RESULTS.md: every method and classical denoisers on every kind of noise.
 
-python weights/make_results.py DATA CACHE [--limit N] [--crop SIDE] [--rows TEXT] [--skip M=ROWS]
-    [--papers]
+python weights/make_results.py DATA [CELLS] [--limit N] [--crop SIDE] [--rows TEXT]
+    [--skip M=ROWS] [--papers]
 
-DATA holds the test sets (see SETS), CACHE is a file of JSON lines that finished cells are kept
-in: started again, the script measures what is missing and writes the page anew. All numbers come
+DATA holds the test sets (see SETS), CELLS is a file of JSON lines that finished cells are kept in,
+by default the one beside the page: the script measures what is missing there and writes the page
+anew, so that after a change only the lines of the cells it concerns are deleted. All numbers come
 from `denoise evaluate --json`, but for those of PRINTED.
 """
 
@@ -30,6 +31,8 @@ from denoise_cli.cli.pairs import match, spread
 from denoise_cli.methods import METHODS
 
 PAGE = Path(__file__).with_name("RESULTS.md")
+CELLS = Path(__file__).with_name("results.jsonl")
+KEPT = ("image", "weights", "psnr_noisy", "psnr", "ssim", "seconds")  # of what evaluate tells
 SPEED, GAIN = "results_speed.png", "results_gain.png"
 COLUMNS = ["none", *(m for m in METHODS if m != "none"), "ttt-mim:ttt-mim-gaussian", *BASELINES]
 
@@ -131,7 +134,7 @@ def rows() -> list[Row]:
 
 def main() -> None:
     arguments = _arguments()
-    cells = _read(arguments.cache)
+    cells = _read(arguments.cells)
     jobs = [
         (row, [c for c in COLUMNS if _wanted(c, row, arguments.skip)], arguments.limit,
          arguments.crop)
@@ -145,12 +148,13 @@ def main() -> None:
         missing = [column for column in wanted if (row.title, column, limit, crop) not in cells]
         if missing:
             for column, records in _measure(row, missing, arguments.data, limit, crop):
+                kept = [{key: record.get(key) for key in KEPT} for record in records]
                 cell = {"row": row.title, "column": column, "limit": limit, "crop": crop,
-                        "records": records}  # fmt: skip
-                with arguments.cache.open("a", encoding="utf-8") as file:
+                        "records": kept}  # fmt: skip
+                with arguments.cells.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(cell) + "\n")
                 print(row.title, column, len(records), flush=True)
-    found = _read(arguments.cache)
+    found = _read(arguments.cells)
     mine = {
         (row, column): records
         for (row, column, limit, crop), records in found.items()
@@ -164,7 +168,9 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="the folder of the test sets")
-    parser.add_argument("cache", type=Path, help="JSON lines of finished cells, outside the tree")
+    parser.add_argument(
+        "cells", type=Path, nargs="?", default=CELLS, help="JSON lines of finished cells"
+    )
     parser.add_argument("--limit", type=int, help="pictures a row, evenly spread (default: all)")
     parser.add_argument("--crop", type=int, help="only the central SIDE x SIDE pixels of each")
     parser.add_argument("--rows", default="", help="only rows with one of these texts, by ;")
@@ -180,10 +186,10 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _read(cache: Path) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
-    if not cache.exists():
+def _read(file: Path) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    if not file.exists():
         return {}
-    lines = [json.loads(line) for line in cache.read_text(encoding="utf-8").splitlines()]
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     return {(c["row"], c["column"], c["limit"], c["crop"]): c["records"] for c in lines}
 
 
@@ -256,6 +262,11 @@ def _write(samples: np.ndarray, path: Path) -> None:
     Image.fromarray(np.ascontiguousarray(samples)).save(path)
 
 
+def _pictures(records: list[dict[str, Any]]) -> int:
+    """Of how many pictures `records` are: some are the mean of several, of an older page."""
+    return sum(record.get("pictures", 1) for record in records)
+
+
 def _mean(records: list[dict[str, Any]], key: str) -> float:
     values = [record[key] for record in records if record[key] is not None]
     return float(np.mean(values)) if values else float("nan")
@@ -267,7 +278,7 @@ Cells = dict[tuple[str, str], list[dict[str, Any]]]
 def _page(cells: Cells, arguments: argparse.Namespace) -> str:
     titles = [row.title for row in rows() if any(row.title == r for r, _ in cells)]
     columns = [c for c in COLUMNS if any(c == column for _, column in cells)]
-    counts = sorted({len(records) for records in cells.values()})
+    counts = sorted({_pictures(records) for records in cells.values()})
     size = f"the central {arguments.crop} x {arguments.crop} pixels of" if arguments.crop else ""
     few = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
     options = [f"--{n} {getattr(arguments, n)}" for n in ("limit", "crop") if getattr(arguments, n)]
@@ -276,7 +287,7 @@ def _page(cells: Cells, arguments: argparse.Namespace) -> str:
     parts = [
         "# Results\n",
         "Written by `weights/make_results.py` from `denoise evaluate --json`:\n",
-        f"```sh\npython weights/make_results.py DATA CACHE {' '.join(options)}\n```\n",
+        f"```sh\npython weights/make_results.py DATA {' '.join(options)}\n```\n",
         f"denoise {__version__}, {platform.machine()}, {os.cpu_count()} cores, shared with other "
         f"work while this ran: compare seconds within a row only. Each cell is the mean over {few} "
         f"pictures ({size or 'whole'} each): **too few for differences below some tenths of a dB "
@@ -292,7 +303,9 @@ def _page(cells: Cells, arguments: argparse.Namespace) -> str:
         _table(titles, columns, cells, _score, noisy=True),
         "Best PSNR of a row in bold; in brackets the number of pictures.\n",
         "## Seconds a picture\n",
-        _table(titles, columns, cells, lambda r, best: f"{_mean(r, 'seconds'):.2f}"),
+        _table(titles, columns, cells, _seconds),
+        "A method without seconds here but with PSNR above was not measured beside the others of "
+        "the row: its PSNR is that of an older page.\n",
         f"![Mean PSNR over the rows that all methods share, against seconds]({SPEED})\n",
         "## What adaptation gains\n",
         "PSNR with adaptation minus PSNR of `none` on the same picture; a dot is a picture.\n",
@@ -316,7 +329,7 @@ def _papers(cells: dict[tuple[Any, ...], list[dict[str, Any]]]) -> str:
         if entry.row:
             keys = [(entry.row.title, column, None, entry.crop) for column in COMPARED]
             measured = [
-                f"{_mean(cells[key], 'psnr'):.2f} [{len(cells[key])}]" if key in cells else ""
+                f"{_mean(cells[key], 'psnr'):.2f} [{_pictures(cells[key])}]" if key in cells else ""
                 for key in keys
             ]
         line = [entry.paper, entry.what, entry.psnr, *measured, entry.note]
@@ -330,6 +343,11 @@ def _score(records: list[dict[str, Any]], best: float) -> str:
     return f"{f'**{text}**' if psnr == best else text} / {_mean(records, 'ssim'):.3f}"
 
 
+def _seconds(records: list[dict[str, Any]], best: float) -> str:
+    seconds = _mean(records, "seconds")
+    return "" if np.isnan(seconds) else f"{seconds:.2f}"
+
+
 def _table(
     titles: list[str], columns: list[str], cells: Cells, show: Any, noisy: bool = False
 ) -> str:
@@ -339,7 +357,7 @@ def _table(
         found = {c: cells[title, c] for c in columns if (title, c) in cells}
         best = max(_mean(records, "psnr") for records in found.values())
         first = next(iter(found.values()))
-        line = [f"{title} [{len(first)}]"]
+        line = [f"{title} [{_pictures(first)}]"]
         line += [f"{_mean(first, 'psnr_noisy'):.2f}"] if noisy else []
         line += [show(found[c], best) if c in found else "" for c in columns]
         lines.append(f"| {' | '.join(line)} |")
@@ -359,7 +377,10 @@ def _plots(cells: Cells, folder: Path) -> None:
     common = [t for t in titles if all((t, c) in cells for c in shared)]
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
     for column in shared:
-        seconds = float(np.mean([_mean(cells[t, column], "seconds") for t in common]))
+        taken = [_mean(cells[t, column], "seconds") for t in common]
+        if np.isnan(taken).any():
+            continue
+        seconds = float(np.mean(taken))
         psnr = float(np.mean([_mean(cells[t, column], "psnr") for t in common]))
         axes.plot(seconds, psnr, "o", color="black")
         axes.annotate(column, (seconds, psnr), xytext=(5, 5), textcoords="offset points")
