@@ -370,7 +370,7 @@ def _plots(cells: Cells, folder: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    titles = list(dict.fromkeys(row for row, _ in cells))
+    titles = [row.title for row in rows() if any(row.title == title for title, _ in cells)]
     columns = [c for c in COLUMNS if any(c == column for _, column in cells)]
     most = max(sum((t, c) in cells for t in titles) for c in columns)
     shared = [c for c in columns if sum((t, c) in cells for t in titles) == most]
