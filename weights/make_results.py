@@ -275,8 +275,13 @@ def _mean(records: list[dict[str, Any]], key: str) -> float:
 Cells = dict[tuple[str, str], list[dict[str, Any]]]
 
 
+def _titles(cells: Cells) -> list[str]:
+    """Of the rows that have cells, in the order of the page."""
+    return [row.title for row in rows() if any(row.title == title for title, _ in cells)]
+
+
 def _page(cells: Cells, arguments: argparse.Namespace) -> str:
-    titles = [row.title for row in rows() if any(row.title == r for r, _ in cells)]
+    titles = _titles(cells)
     columns = [c for c in COLUMNS if any(c == column for _, column in cells)]
     counts = sorted({_pictures(records) for records in cells.values()})
     size = f"the central {arguments.crop} x {arguments.crop} pixels of" if arguments.crop else ""
@@ -304,8 +309,8 @@ def _page(cells: Cells, arguments: argparse.Namespace) -> str:
         "Best PSNR of a row in bold; in brackets the number of pictures.\n",
         "## Seconds a picture\n",
         _table(titles, columns, cells, _seconds),
-        "A method without seconds here but with PSNR above was not measured beside the others of "
-        "the row: its PSNR is that of an older page.\n",
+        "A method without seconds here but with PSNR above was not timed as the others of the row "
+        "were; most such PSNR are those of an older page.\n",
         f"![Mean PSNR over the rows that all methods share, against seconds]({SPEED})\n",
         "## What adaptation gains\n",
         "PSNR with adaptation minus PSNR of `none` on the same picture; a dot is a picture.\n",
@@ -370,7 +375,7 @@ def _plots(cells: Cells, folder: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    titles = [row.title for row in rows() if any(row.title == title for title, _ in cells)]
+    titles = _titles(cells)
     columns = [c for c in COLUMNS if any(c == column for _, column in cells)]
     most = max(sum((t, c) in cells for t in titles) for c in columns)
     shared = [c for c in columns if sum((t, c) in cells for t in titles) == most]
