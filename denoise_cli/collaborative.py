@@ -13,14 +13,13 @@ of the result is taken is decided place by place.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import reduce
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import details
+from . import details, lanes
 from .noise_level import NoiseLevel
 from .transforms import cosines, is_gray, opponent
 from .windows import square_mean
@@ -77,46 +76,70 @@ def _wiener(noisy: Tensor, pilot: Tensor, variance: Tensor) -> Tensor:
     window = torch.kaiser_window(PATCH, periodic=False, beta=KAISER)
     window = torch.outer(window, window).flatten().to(noisy)
     total, weights = noisy.new_zeros(2, len(noisy), height * width)
-    for begin in _stacks(both[1, 0]):
-        places = (begin[..., None] + inside).flatten()
-        noise = variance[begin].mean(dim=1)[:, None, None]
-        for channel, picture in enumerate(both.flatten(-2).unbind(1)):
-            patches = picture[:, places].view(2, -1, STACK, PATCH * PATCH)
-            seen, known = torch.einsum("kl,inlm->inkm", along, patches @ across.T)
-            energy = known.square()
-            gain = energy / (energy + noise)
-            back = torch.einsum("kl,nkm->nlm", along, seen * gain) @ across
-            left = noise * gain.square().sum(dim=(1, 2), keepdim=True).clamp(min=1)
-            weight = (window / left).expand_as(back)
-            total[channel].index_add_(0, places, (back * weight).flatten())
-            weights[channel].index_add_(0, places, weight.flatten())
+    find = _Stacks(both[1, 0])
+
+    def filtered(tops: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        # Autocast would take bfloat16 for the transforms: too coarse where there is little noise.
+        with torch.autocast(noisy.device.type, enabled=False):
+            begin = find(tops)
+            places = (begin[..., None] + inside).flatten()
+            noise = variance[begin].mean(dim=1)[:, None, None]
+            results = []
+            for picture in both.flatten(-2).unbind(1):
+                patches = picture[:, places].view(2, -1, STACK, PATCH * PATCH)
+                seen, known = torch.einsum("kl,inlm->inkm", along, patches @ across.T)
+                energy = known.square()
+                gain = energy / (energy + noise)
+                back = torch.einsum("kl,nkm->nlm", along, seen * gain) @ across
+                left = noise * gain.square().sum(dim=(1, 2), keepdim=True).clamp(min=1)
+                weight = (window / left).expand_as(back)
+                results.append(((back * weight).flatten(), weight.flatten()))
+        return places, results
+
+    for places, results in lanes.each(filtered, find.tops.split(STRIP)):
+        for channel, (values, weight) in enumerate(results):
+            total[channel].index_add_(0, places, values)
+            weights[channel].index_add_(0, places, weight)
     result = (total / weights).view(-1, height, width)[:, :rows, :columns]
     return torch.einsum("ij,iyx->jyx", colors, result).expand(channels, -1, -1)
 
 
-def _stacks(guide: Tensor) -> Iterator[Tensor]:
-    """Where the patches of stacks (stacks, STACK) begin in the flattened `guide` (Y, X)."""
-    height, width = guide.shape
-    low, high = guide.aminmax()
-    outside = float(high + 10 * (high - low) + 1)  # unlike anything inside
-    wide = F.pad(guide, (REACH,) * 4, value=outside)
-    tops = torch.arange(0, height - PATCH + 1, STRIDE, device=guide.device)
-    lefts = torch.arange(0, width - PATCH + 1, STRIDE, device=guide.device)
-    reach = torch.arange(-REACH, REACH + 1, device=guide.device)
-    shifts = (reach[:, None] * width + reach).flatten()
-    for some in tops.split(STRIP):
+class _Stacks:
+    """Finds patches that are alike in `guide` (Y, X).
+
+    Attributes
+    ----------
+    tops : Tensor (K)
+        The rows of the first patches of all stacks.
+    """
+
+    def __init__(self, guide: Tensor) -> None:
+        self._guide = guide
+        height, width = guide.shape
+        low, high = guide.aminmax()
+        outside = float(high + 10 * (high - low) + 1)  # unlike anything inside
+        self._wide = F.pad(guide, (REACH,) * 4, value=outside)
+        self.tops = torch.arange(0, height - PATCH + 1, STRIDE, device=guide.device)
+        self._lefts = torch.arange(0, width - PATCH + 1, STRIDE, device=guide.device)
+        reach = torch.arange(-REACH, REACH + 1, device=guide.device)
+        self._shifts = (reach[:, None] * width + reach).flatten()
+
+    def __call__(self, some: Tensor) -> Tensor:
+        """Where patches (stacks, STACK) begin in the flattened guide, for `some` of the tops."""
+        width = self._guide.shape[1]
         top, bottom = int(some[0]), int(some[-1]) + PATCH
-        own = guide[top:bottom, None]
+        own = self._guide[top:bottom, None]
         distances = []
         for down in range(2 * REACH + 1):
-            beside = wide[top + down : bottom + down].unfold(1, width, 1)  # (rows, shifts, X)
+            # (rows, shifts, X)
+            beside = self._wide[top + down : bottom + down].unfold(1, width, 1)
             distances.append(_patch_sums(_patch_sums((beside - own).square(), 0), -1))
         # (tops, lefts, all shifts)
         every = torch.stack(distances, dim=1).flatten(1, 2).movedim(1, -1)
-        every[..., len(shifts) // 2] = -1.0  # a patch itself, even among many that equal it
+        every[..., len(self._shifts) // 2] = -1.0  # a patch itself, even among many that equal it
         best = every.flatten(0, 1).topk(STACK, largest=False, sorted=False).indices
-        begin = (some[:, None] * width + lefts).flatten()
-        yield begin[:, None] + shifts[best]
+        begin = (some[:, None] * width + self._lefts).flatten()
+        return begin[:, None] + self._shifts[best]
 
 
 def _patch_sums(values: Tensor, dim: int) -> Tensor:

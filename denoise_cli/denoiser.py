@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from .errors import CheckpointError, NotEnoughMemory, UsageError
 from .forecast import Forecast
 from .image import Image, Metadata, Stack, View, default_axes
 from .methods.base import Adaptation, Candidate, Member, Predictor
-from .networks.foreign import LevelInput
+from .networks.foreign import Foreign, LevelInput
 from .noise_level import NoiseLevel
 from .tile import padded, tiled
 
@@ -309,7 +310,7 @@ class Denoiser:
             forecast = None
             if expect is not None and first and self.strength:
                 forecast = self._forecast(expect, noisy, planes, once=once)
-            with self._device.threads(), self._device.autocast():
+            with self._computing():
                 observer = _Observer(self, noisy, progress, trace if first else None, forecast)
                 adaptation = self._adapt(self._network_for(noisy), noisy, observer)
                 if forecast is not None:
@@ -324,7 +325,7 @@ class Denoiser:
                 if progress:
                     progress(phase, done * tiles + tile, planes * tiles)
 
-            with self._device.threads(), self._device.autocast():
+            with self._computing():
                 denoised = self._predict(adaptation.predict, noisy, report)
             if not complaints:  # one line is enough, whichever plane it is about
                 complaints.extend(filter(None, [health.complaint(noisy[0], denoised[0])]))
@@ -494,6 +495,15 @@ class Denoiser:
         if getattr(self.method_options, "steps", 0):
             held += memory.ADAPTED_BYTES
         memory.tile_within(self.max_memory, held, self._tile_bytes)
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        # What was measured of memory holds for one pass at a time; networks of others may keep
+        # something of a pass until the next.
+        alone = self.max_memory is not None or isinstance(self._network, Foreign)
+        side_by_side = not alone and self._tile_bytes <= memory.TILE_BYTES
+        with self._device.threads(side_by_side=side_by_side), self._device.autocast():
+            yield
 
     @property
     def _on_cpu(self) -> bool:

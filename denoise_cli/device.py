@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from . import lanes
 from .errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
@@ -31,20 +32,28 @@ class Device:
         return torch.device(self.name)
 
     @contextmanager
-    def threads(self) -> Iterator[None]:
+    def threads(self, *, side_by_side: bool = False) -> Iterator[None]:
         """The context in which a CPU computes with one thread fewer than it has cores.
 
         Where another program keeps one core busy, as many threads as cores wait for each other
         at every step: on a machine of two, ten times as long. By a rule, not by the load, since
         another number of threads rounds differently. ``OMP_NUM_THREADS`` overrules it.
+
+        Of two cores, what may be done `side_by_side` uses both, and takes the memory of two: see
+        `denoise_cli.lanes`, which round as one thread does.
         """
         import torch
 
         before = torch.get_num_threads()
+        lanes_open = 1
         if self.torch.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(max(1, min(before, _cores() - 1)))
+            allowed = min(before, _cores())
+            threads = max(1, allowed - 1)
+            torch.set_num_threads(threads)
+            lanes_open = allowed // threads if side_by_side else 1
         try:
-            yield
+            with lanes.opened(lanes_open, self.autocast):
+                yield
         finally:
             torch.set_num_threads(before)
 

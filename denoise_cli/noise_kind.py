@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from . import lanes
 from .noise_level import (
     DARKEST,
     FEWEST_OF_A_GROUP,
@@ -55,10 +56,7 @@ def is_uniform(pictures: Tensor) -> bool:
     are only textured. By the dark and the bright thirds, and by the line of
     `noise_level.line`, which sees the few bright places of a micrograph.
     """
-    ratios = []
-    for channel in pictures.transpose(0, 1):
-        dark, _, bright = map(patch_variance, _thirds(patches_of(channel)))
-        ratios.append(max(bright, DARKEST**2) / max(dark, DARKEST**2))
+    ratios = list(lanes.each(_bright_over_dark, pictures.transpose(0, 1)))
     if sum(ratios) / len(ratios) >= MOST_UNEVEN:
         return False
     found = line(pictures)
@@ -67,6 +65,12 @@ def is_uniform(pictures: Tensor) -> bool:
     level, brightness = found
     fitted = level.variance(brightness)
     return float(fitted.max() / fitted.min()) < STEEPEST
+
+
+def _bright_over_dark(channel: Tensor) -> float:
+    """The variance of the noise in the bright over that in the dark third of (N, Y, X)."""
+    dark, _, bright = map(patch_variance, _thirds(patches_of(channel)))
+    return max(bright, DARKEST**2) / max(dark, DARKEST**2)
 
 
 def removed_level(noisy: Tensor, part: Tensor, denoised: Tensor) -> NoiseLevel | None:

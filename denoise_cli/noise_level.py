@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import lanes
 from .errors import UsageError
 from .noise import Gaussian, Noise, Poisson, PoissonGaussian, Range, parse
 from .transforms import distinct_planes
@@ -139,7 +140,7 @@ def estimate(pictures: Tensor) -> NoiseLevel:
     "Single-image noise level estimation for blind denoising", TIP 2013, because fine texture passes
     for weak noise; and at most 100,000 patches are looked at, evenly spread.
     """
-    variances = [_variance(channel) for channel in pictures.transpose(0, 1)]
+    variances = list(lanes.each(_variance, pictures.transpose(0, 1)))
     return NoiseLevel(read=sum(variances) / len(variances))
 
 
@@ -180,7 +181,7 @@ def line(pictures: Tensor) -> tuple[NoiseLevel, Tensor] | None:
 
     None if the patches of `pictures` (N, C, Y, X) that are not clipped are not enough for one.
     """
-    points = [point for channel in pictures.transpose(0, 1) for point in _points(channel)]
+    points = list(chain.from_iterable(lanes.each(_points, pictures.transpose(0, 1))))
     if len(points) < 2:
         return None
     darkest = float(square_mean(pictures, DARKEST_SIDE).amin())

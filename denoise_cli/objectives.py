@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
+from . import lanes
 from .noise_level import NoiseLevel
 from .transforms import distinct_planes
 
@@ -167,11 +168,14 @@ def risk_map(
     """
     variance = level.variance(noisy)
     step = PROBE_STEP * variance.sqrt()
-    denoised = predict(noisy).float()
+    drawn = [_signs(noisy, generator) for _ in range(probes)]
+    results = lanes.each(
+        lambda probe: predict(noisy if probe is None else noisy + step * probe).float(),
+        [None, *drawn],
+    )
+    denoised = next(results)
     divergence = torch.zeros_like(denoised)
-    for _ in range(probes):
-        probe = _signs(noisy, generator)
-        moved = predict(noisy + step * probe).float()
+    for probe, moved in zip(drawn, results, strict=True):
         divergence = divergence + probe * (moved - denoised) / (step * probes)
     errors = (noisy - denoised).square() + variance * (2 * divergence - 1)
     return errors.mean(dim=1, keepdim=True)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from . import lanes
 from .adam import Adam
 from .noise_level import NoiseLevel
 from .objectives import GRADIENT_SCALE, Predict
@@ -78,24 +79,41 @@ def tune(
     report : callable
         Takes each step and its loss.
     """
+    parameters = [parameter for parameter in parameters if parameter.requires_grad]
     lr = MOVED_LR if level is None else LR
     optimizer = Adam(parameters, lr)
     low = min(float(pair.noisy.min()) for pair in pairs)
     high = max(float(pair.noisy.max()) for pair in pairs)
-    for step in range(1, steps + 1):
-        optimizer.lr = lr * (1 - (step - 1) / steps)
-        drawn = [_patches(pairs, level, generator) for _ in range(PATCHES)]
-        noisy, clean = (torch.cat(each) for each in zip(*drawn, strict=True))
+
+    def learn(patch: tuple[Tensor, Tensor]) -> tuple[float, tuple[Tensor | None, ...]]:
+        noisy, clean = patch
         if level is not None:
             # What is clipped in the picture is clipped when it is made noisy again. Noise that was
             # moved to a darker place may be too strong there: its mean would shift.
             noisy = noisy.clamp(low, high)
         noisy = noisy.contiguous(memory_format=torch.channels_last)
         loss = (predict(noisy) - clean).square().mean()
+        scaled = loss * (GRADIENT_SCALE / PATCHES)
+        return float(loss.detach()), torch.autograd.grad(scaled, parameters, allow_unused=True)
+
+    for step in range(1, steps + 1):
+        optimizer.lr = lr * (1 - (step - 1) / steps)
+        drawn = (_patches(pairs, level, generator) for _ in range(PATCHES))
+        loss = 0.0
         optimizer.zero_grad()
-        (loss * GRADIENT_SCALE).backward()
+        for error, gradients in lanes.each(learn, drawn):
+            loss += error / PATCHES
+            _add(parameters, gradients)
         optimizer.step()
-        report(step, float(loss.detach()))
+        report(step, loss)
+
+
+def _add(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if parameter.grad is None:
+            parameter.grad = gradient
+        elif gradient is not None:
+            parameter.grad = parameter.grad + gradient
 
 
 def _patches(

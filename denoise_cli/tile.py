@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from . import lanes
+
 Predict = Callable[[np.ndarray], np.ndarray]
 
 
@@ -76,13 +78,14 @@ def tiled(
     out[:] = 0
     row_weights = windows(plane.shape[1], rows)
     column_weights = windows(plane.shape[2], columns)
-    for i, ((top, bottom), down) in enumerate(zip(rows, row_weights, strict=True)):
-        for j, ((left, right), across) in enumerate(zip(columns, column_weights, strict=True)):
-            part = predict(plane[:, top:bottom, left:right])
-            part *= down[:, None] * across
-            out[:, top:bottom, left:right] += part
-            if progress:
-                progress(i * len(columns) + j + 1, len(rows) * len(columns))
+    places = [(slice(*row), slice(*column)) for row in rows for column in columns]
+    weights = (down[:, None] * across for down in row_weights for across in column_weights)
+    parts = lanes.each(predict, (plane[:, down, across] for down, across in places))
+    together = zip(places, weights, parts, strict=True)
+    for done, ((down, across), weight, part) in enumerate(together, 1):
+        out[:, down, across] += part * weight
+        if progress:
+            progress(done, len(places))
 
 
 def padded(predict: Predict, plane: np.ndarray, *, multiple_of: int, minimum: int) -> np.ndarray:

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import lanes
 from .noise_level import NoiseLevel
 from .objectives import Predict
 from .views import SMALLEST_ERROR, Errors, sure_fall
@@ -179,8 +180,8 @@ class RiskEstimate(Estimate):
         the noise's variance, so that it is rough (and can be negative) for very good predictors.
         """
         with torch.no_grad():
-            denoised = predict(self.noisy).float()
-            moved = predict(self.noisy + STEP * self.probe).float()
+            both = (self.noisy, self.noisy + STEP * self.probe)
+            denoised, moved = lanes.each(lambda picture: predict(picture).float(), both)
         residual = (self.noisy - denoised).square().mean()
         passed = (self.probe * (moved - denoised)).mean() / STEP
         return float(residual + 2 * passed) - self.variance

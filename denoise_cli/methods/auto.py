@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from .. import collaborative, details, noise_kind, noise_level, resampling, views
+from .. import collaborative, details, lanes, noise_kind, noise_level, resampling, views
 from ..noise_level import NoiseLevel
 from ..orientation import ORIENTATIONS, turned, turned_back
 from ..validation import noise_left
@@ -386,10 +386,15 @@ def _reason(candidates: tuple[Candidate, ...]) -> str:
 
 def _mean(passes: list[tuple[Predictor, int]], noisy: Tensor) -> Tensor:
     """The mean of what networks make of the picture in the orientations given with them."""
-    total = torch.zeros_like(noisy, dtype=torch.float32)
-    for predict, orientation in passes:
+
+    def one(which: tuple[Predictor, int]) -> Tensor:
+        predict, orientation = which
         seen = turned(noisy, orientation).contiguous(memory_format=torch.channels_last)
-        total += turned_back(predict(seen).float(), orientation)
+        return turned_back(predict(seen).float(), orientation)
+
+    total = torch.zeros_like(noisy, dtype=torch.float32)
+    for result in lanes.each(one, passes):
+        total += result
     return total / len(passes)
 
 
