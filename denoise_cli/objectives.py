@@ -157,18 +157,25 @@ def sure_map(
 
 
 def risk_map(
-    predict: Predict, noisy: Tensor, level: NoiseLevel, generator: torch.Generator, probes: int
+    predict: Predict,
+    noisy: Tensor,
+    level: NoiseLevel,
+    generator: torch.Generator,
+    probes: int,
+    scanned: float = 0.0,
 ) -> Tensor:
     """An estimate of the squared error of `predict` at each pixel of `noisy` (N, 1, Y, X).
 
     As `sure_map`, but of the error of the pictures themselves whatever the noise: the probe is as
     strong as the noise at each pixel, which is what is left to first order of the estimate for
     Poisson-Gaussian noise of Le Montagner, Angelini and Olivo-Marin, "An unbiased risk estimator
-    for image denoising in the presence of mixed Poisson-Gaussian noise", TIP 2014.
+    for image denoising in the presence of mixed Poisson-Gaussian noise", TIP 2014. And
+    correlated as the noise: `scanned` is the correlation of neighbors along the rows, below 0 that
+    of neighbors down the columns.
     """
     variance = level.variance(noisy)
     step = PROBE_STEP * variance.sqrt()
-    drawn = [_signs(noisy, generator) for _ in range(probes)]
+    drawn = [_correlated(_signs(noisy, generator), scanned) for _ in range(probes)]
     results = lanes.each(
         lambda probe: predict(noisy if probe is None else noisy + step * probe).float(),
         [None, *drawn],
@@ -190,6 +197,18 @@ def _signs(like: Tensor, generator: torch.Generator) -> Tensor:
     drawn = distinct_planes(like)
     signs = torch.rand(drawn.shape, generator=generator, device=like.device).round() * 2 - 1
     return signs.expand_as(like)
+
+
+def _correlated(signs: Tensor, correlation: float) -> Tensor:
+    """`signs` (N, C, Y, X) whose neighbors correlate so along the rows, or, below 0, the columns.
+
+    By up to a half; of a variance of 1 as before.
+    """
+    if not correlation:
+        return signs
+    share = 2 * abs(correlation) / (1 + (1 - 4 * correlation**2) ** 0.5)
+    beside = signs.roll(1, -1 if correlation > 0 else -2)
+    return (signs + share * beside) / (1 + share**2) ** 0.5
 
 
 def _weighted_mean(errors: Tensor, weight: Tensor) -> Tensor:

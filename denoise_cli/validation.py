@@ -86,6 +86,8 @@ class SteinEstimate(Estimate):
         1 where the noise is of that level, elsewhere 0.
     generator : torch.Generator
         Draws the probes.
+    scanned : float
+        By how much neighbors in the noise correlate along the rows; below 0, down the columns.
     """
 
     # Levels of textured pictures come out up to a quarter too high, which favors a smoother result.
@@ -93,10 +95,15 @@ class SteinEstimate(Estimate):
     smallest_error = SMALLEST_ERROR
 
     def __init__(
-        self, noisy: Tensor, level: NoiseLevel, trust: Tensor, generator: torch.Generator
+        self,
+        noisy: Tensor,
+        level: NoiseLevel,
+        trust: Tensor,
+        generator: torch.Generator,
+        scanned: float = 0.0,
     ) -> None:
         share = trust.mean()
-        self._errors = Errors(noisy, level, trust / share, generator, probes=1)
+        self._errors = Errors(noisy, level, trust / share, generator, 1, scanned)
         self.variance = float((level.variance(noisy) * trust).mean() / share)
         self._first: Tensor | None = None
 

@@ -96,7 +96,8 @@ class Errors:
     """Estimates the errors of networks on `noisy` (N, C, Y, X) by `objectives.risk_map`.
 
     Called with a network, it gives the means of cells (K), weighted by `weight` (N, 1, Y, X); the
-    random numbers are the same each time.
+    random numbers are the same each time. `scanned` is the correlation of the noise that
+    `objectives.risk_map` knows.
     """
 
     def __init__(
@@ -106,14 +107,16 @@ class Errors:
         weight: Tensor,
         generator: torch.Generator,
         probes: int = PROBES,
+        scanned: float = 0.0,
     ) -> None:
         self.noisy, self.level, self.weight, self.probes = noisy, level, weight, probes
+        self.scanned = scanned
         self.seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
 
     @torch.no_grad()
     def __call__(self, predict: objectives.Predict) -> Tensor:
         same = torch.Generator(self.noisy.device).manual_seed(self.seed)
-        risk = objectives.risk_map(predict, self.noisy, self.level, same, self.probes)
+        risk = objectives.risk_map(predict, self.noisy, self.level, same, self.probes, self.scanned)
         return F.avg_pool2d(risk * self.weight, CELL).flatten()
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from denoise_cli import noise
+from denoise_cli import noise, noise_kind
 from denoise_cli.noise_level import NoiseLevel
 from denoise_cli.validation import (
     ImpulseEstimate,
@@ -84,6 +84,24 @@ def test_steins_estimate_asks_only_where_the_noise_is_known() -> None:
     risk = SteinEstimate(noisy, level, trust, torch.Generator().manual_seed(0))
     true = float((box(3)(noisy) - clean)[..., 100:].square().mean())
     assert risk(box(3)) == pytest.approx(true, rel=0.1)
+
+
+def test_steins_estimate_knows_the_noise_of_a_scanner() -> None:
+    clean, level = scene(), NoiseLevel(shot=0.02, read=0.001)
+    white = level.sample(clean, torch.Generator().manual_seed(1)) - clean
+    noisy = clean + (white + 0.2 * white.roll(1, -1)) / 1.04**0.5
+    found = noise_kind.scanned(noisy)
+    assert 0.1 < found < 0.2 / 1.04  # the flattest patches are the less correlated ones
+    assert noise_kind.scanned(noisy.mT) == pytest.approx(-found, abs=0.001)
+    assert abs(noise_kind.scanned(clean + white)) < 0.03
+    trust = torch.ones_like(noisy[:, :1])
+
+    def off(noisy: torch.Tensor, scanned: float) -> float:
+        risk = SteinEstimate(noisy, level, trust, torch.Generator().manual_seed(0), scanned)
+        true = float((box(3)(noisy) - clean).square().mean())
+        return abs(risk(box(3)) - true) / risk.variance
+
+    assert off(noisy, found) < 0.03 < off(noisy, 0.0)
 
 
 def median(size: int):  # type: ignore[no-untyped-def]
