@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
-from . import lanes
-
 # In one pass over the memory instead of eight: half of the time.
 FUSED = ("cpu", "cuda") if tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 4) else ()
 
@@ -40,14 +38,10 @@ class Adam:
             parameter.grad = None
 
     @torch.no_grad()
-    def step(self) -> None:
-        """Take one step along the gradients."""
-        learning = [p for p in self._parameters if p.grad is not None]
-        count = lanes.count()
-        for _ in lanes.each(self._step, (learning[start::count] for start in range(count))):
-            pass
-
-    def _step(self, learning: list[nn.Parameter]) -> None:
+    def step(self, parameters: Iterable[nn.Parameter] | None = None) -> None:
+        """Take one step along the gradients, with all or some of the parameters."""
+        chosen = self._parameters if parameters is None else parameters
+        learning = [p for p in chosen if p.grad is not None]
         for p in learning:
             if p not in self._moments:
                 taken = torch.zeros((), device=p.device if self._fused else "cpu")

@@ -86,7 +86,7 @@ def _wiener(noisy: Tensor, pilot: Tensor, variance: Tensor) -> Tensor:
             noise = variance[begin].mean(dim=1)[:, None, None]
             results = []
             for picture in both.flatten(-2).unbind(1):
-                patches = picture[:, places].view(2, -1, STACK, PATCH * PATCH)
+                patches = picture.index_select(1, places).view(2, -1, STACK, PATCH * PATCH)
                 seen, known = torch.einsum("kl,inlm->inkm", along, patches @ across.T)
                 energy = known.square()
                 gain = energy / (energy + noise)

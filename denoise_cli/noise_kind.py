@@ -45,8 +45,13 @@ def is_correlated(pictures: Tensor) -> bool:
     dark, the middle and the bright thirds: of all thirds, neighbors there must be alike, since
     faint texture is too.
     """
-    found = [min(map(_correlation, _thirds(patches_of(one)))) for one in pictures.transpose(0, 1)]
+    found = list(lanes.each(_least_correlation, pictures.transpose(0, 1)))
     return sum(found) / len(found) > MOST_CORRELATED
+
+
+def _least_correlation(channel: Tensor) -> float:
+    """That of the third of the brightness of (N, Y, X) where it is least."""
+    return min(map(_correlation, _thirds(patches_of(channel))))
 
 
 def scanned(pictures: Tensor) -> float:

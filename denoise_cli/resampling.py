@@ -13,8 +13,10 @@ estimate is a mean of passes, and noise of unknown kind is the residual y - z, m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -51,8 +53,8 @@ class Pair:
 
 
 def tune(
-    predict: Predict,
-    parameters: Iterable[nn.Parameter],
+    network: nn.Module,
+    as_predictor: Callable[[nn.Module], Predict],
     pairs: Sequence[Pair],
     level: NoiseLevel | None,
     *,
@@ -60,14 +62,14 @@ def tune(
     generator: torch.Generator,
     report: Callable[[int, float], None],
 ) -> None:
-    """Teach `predict`, by its `parameters`, to denoise noise like that of `pairs`.
+    """Teach `network` to denoise noise like that of `pairs`.
 
     Parameters
     ----------
-    predict : callable
-        (N, C, Y, X) -> same shape, on the scale of `pairs`.
-    parameters : iterable of Parameter
-        Are changed in place.
+    network : nn.Module
+        Its weights are changed in place.
+    as_predictor : callable
+        What makes of it, or of a copy, a predictor on the scale of `pairs`.
     pairs : sequence of Pair
         Parts of one picture.
     level : NoiseLevel or None
@@ -79,7 +81,9 @@ def tune(
     report : callable
         Takes each step and its loss.
     """
-    parameters = [parameter for parameter in parameters if parameter.requires_grad]
+    learner = _rounded(network)
+    predict, learned = as_predictor(learner), list(learner.parameters())
+    parameters = list(network.parameters())
     lr = MOVED_LR if level is None else LR
     optimizer = Adam(parameters, lr)
     low = min(float(pair.noisy.min()) for pair in pairs)
@@ -94,26 +98,41 @@ def tune(
         noisy = noisy.contiguous(memory_format=torch.channels_last)
         loss = (predict(noisy) - clean).square().mean()
         scaled = loss * (GRADIENT_SCALE / PATCHES)
-        return float(loss.detach()), torch.autograd.grad(scaled, parameters, allow_unused=True)
+        return float(loss.detach()), torch.autograd.grad(scaled, learned, allow_unused=True)
+
+    @torch.no_grad()
+    def update(some: slice) -> None:
+        for gradients, parameter in zip(every[some], parameters[some], strict=True):
+            parameter.grad = _sum(gradients, parameter.dtype)
+        optimizer.step(parameters[some])
+        if learner is not network:
+            for rounded, parameter in zip(learned[some], parameters[some], strict=True):
+                rounded.copy_(parameter)
 
     for step in range(1, steps + 1):
         optimizer.lr = lr * (1 - (step - 1) / steps)
         drawn = (_patches(pairs, level, generator) for _ in range(PATCHES))
-        loss = 0.0
-        optimizer.zero_grad()
-        for error, gradients in lanes.each(learn, drawn):
-            loss += error / PATCHES
-            _add(parameters, gradients)
-        optimizer.step()
-        report(step, loss)
+        errors, of_each = zip(*lanes.each(learn, drawn), strict=True)
+        every = list(zip(*of_each, strict=True))
+        for _ in lanes.each(update, [slice(start, None, 2) for start in (0, 1)]):
+            pass
+        report(step, sum(errors) / PATCHES)
 
 
-def _add(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        if parameter.grad is None:
-            parameter.grad = gradient
-        elif gradient is not None:
-            parameter.grad = parameter.grad + gradient
+def _rounded(network: nn.Module) -> nn.Module:
+    """A copy whose weights are what autocast makes of them, so that no pass has to; or itself.
+
+    A network works out the same with it, and its gradients are the same.
+    """
+    with torch.no_grad():
+        weight = next(network.parameters())[:1].flatten(1)
+        dtype = (weight @ weight.T).dtype
+    return network if dtype == weight.dtype else copy.deepcopy(network).to(dtype)
+
+
+def _sum(gradients: Sequence[Tensor | None], dtype: torch.dtype) -> Tensor | None:
+    some = [gradient.to(dtype) for gradient in gradients if gradient is not None]
+    return reduce(torch.add, some) if some else None
 
 
 def _patches(

@@ -172,8 +172,8 @@ class Auto:
             parts = _parts(task.noisy, tuned.network.multiple_of, task.generator)
             pairs = [_pair(part.float(), estimate(part), level) for part in parts]
         resampling.tune(
-            tuned,
-            tuned.network.parameters(),
+            tuned.network,
+            lambda network: replace(base, network=network),
             pairs,
             level,
             steps=steps,
