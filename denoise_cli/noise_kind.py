@@ -182,23 +182,23 @@ def _block_energies(pictures: Tensor) -> Tensor:
 
 
 def _thirds(patches: Tensor) -> tuple[Tensor, ...]:
-    """The dark, the middle and the bright ones of `patches` (pixels, K)."""
-    order = patches.mean(dim=0).argsort()
-    return tuple(patches[:, part] for part in order.tensor_split(3))
+    """The dark, the middle and the bright ones of `patches` (K, pixels)."""
+    order = patches.mean(dim=1).argsort()
+    return tuple(patches[part] for part in order.tensor_split(3))
 
 
 def _correlation(patches: Tensor) -> float:
-    """The correlation of neighbors in the flattest of `patches` (side * side, K)."""
+    """The correlation of neighbors in the flattest of `patches` (K, side * side)."""
     return sum(_correlations(patches)) / 2
 
 
 def _correlations(patches: Tensor) -> tuple[float, float]:
     """That along the rows and that down the columns."""
-    side = round(len(patches) ** 0.5)
-    centered = patches - patches.mean(dim=0)
-    energy = centered.square().mean(dim=0)
+    side = round(patches.shape[1] ** 0.5)
+    centered = patches - patches.mean(dim=1, keepdim=True)
+    energy = centered.square().mean(dim=1)
     count = max(1, round(FLATTEST * len(energy)))
-    flat = centered[:, energy.argsort()[:count]].reshape(side, side, -1)
+    flat = centered[energy.argsort()[:count]].reshape(-1, side, side)
     energy = flat.square().mean().clamp(min=DARKEST**2)
-    across, down = (flat[:, 1:] * flat[:, :-1]).mean(), (flat[1:] * flat[:-1]).mean()
+    across, down = (flat[..., 1:] * flat[..., :-1]).mean(), (flat[:, 1:] * flat[:, :-1]).mean()
     return float(across / energy), float(down / energy)

@@ -196,13 +196,13 @@ def _points(channel: Tensor) -> list[tuple[float, float, int]]:
     variance it is: under photon noise the darker ones of a group have the weaker gradients.
     """
     patches = patches_of(channel)
-    patches = patches[:, _is_unclipped(patches, channel)]
-    order = patches.mean(dim=0).argsort()
+    patches = patches[_is_unclipped(patches, channel)]
+    order = patches.mean(dim=1).argsort()
     points = []
     for first, last in pairwise(int(share * len(order)) for share in GROUPS):
         if last - first >= FEWEST_OF_A_GROUP:
-            flat, variance = _flat_patches(patches[:, order[first:last]])
-            points.append((float(flat.mean()), variance, flat.shape[1]))
+            flat, variance = _flat_patches(patches[order[first:last]])
+            points.append((float(flat.mean()), variance, len(flat)))
     return points
 
 
@@ -232,38 +232,38 @@ def _line(brightness: Tensor, variance: Tensor, count: Tensor, darkest: float) -
 def _variance(channel: Tensor) -> float:
     """The noise variance in `channel` (N, Y, X), of patches that are not clipped if there are."""
     patches = patches_of(channel)
-    unclipped = patches[:, _is_unclipped(patches, channel)]
-    return patch_variance(unclipped if unclipped.shape[1] >= FEWEST_PATCHES else patches)
+    unclipped = patches[_is_unclipped(patches, channel)]
+    return patch_variance(unclipped if len(unclipped) >= FEWEST_PATCHES else patches)
 
 
 def patches_of(channel: Tensor) -> Tensor:
-    """Patches (side * side, K) of `channel` (N, Y, X), evenly spread."""
+    """Patches (K, side * side) of `channel` (N, Y, X), evenly spread."""
     count, rows, columns = channel.shape
     side = min(PATCH, rows, columns)
     stride = max(1, round((count * rows * columns / MOST_PATCHES) ** 0.5))
     patches = F.unfold(channel[:, None].float(), side, stride=stride)
-    return patches.transpose(0, 1).flatten(1)
+    return patches.transpose(1, 2).flatten(0, 1)
 
 
 def _is_unclipped(patches: Tensor, channel: Tensor) -> Tensor:
-    """Which of `patches` (pixels, K) have few samples at an end of the range of `channel`."""
+    """Which of `patches` (K, pixels) have few samples at an end of the range of `channel`."""
     ends = (patches <= channel.min()) | (patches >= channel.max())
-    return ends.float().mean(dim=0) <= MOST_CLIPPED
+    return ends.float().mean(dim=1) <= MOST_CLIPPED
 
 
 def patch_variance(patches: Tensor) -> float:
-    """The noise variance in `patches` (side * side, K)."""
+    """The noise variance in `patches` (K, side * side)."""
     return _flat_patches(patches)[1]
 
 
 def _flat_patches(patches: Tensor) -> tuple[Tensor, float]:
-    """Those of `patches` (side * side, K) that hold little but noise, and its variance."""
-    gradients = _gradient_energy(patches, round(len(patches) ** 0.5))
+    """Those of `patches` (K, side * side) that hold little but noise, and its variance."""
+    gradients = _gradient_energy(patches, round(patches.shape[1] ** 0.5))
     flat, variance = patches, _flat_spectrum(patches)
     for _ in range(REFINEMENTS):
         # Under noise alone the energy is 2 * variance a difference; nearly all patches stay.
-        weak = patches[:, gradients < variance * WEAK_GRADIENTS]
-        if weak.shape[1] < FEWEST_PATCHES:
+        weak = patches[gradients < variance * WEAK_GRADIENTS]
+        if len(weak) < FEWEST_PATCHES:
             break
         if (found := _flat_spectrum(weak)) < variance:
             flat, variance = weak, found
@@ -271,16 +271,16 @@ def _flat_patches(patches: Tensor) -> tuple[Tensor, float]:
 
 
 def _gradient_energy(patches: Tensor, side: int) -> Tensor:
-    """Mean square of the differences of neighbors, for each of the patches (side * side, K)."""
-    squares = patches.reshape(side, side, -1)
-    across, down = squares.diff(dim=1).square(), squares.diff(dim=0).square()
-    return (across.mean(dim=(0, 1)) + down.mean(dim=(0, 1))) / 2
+    """Mean square of the differences of neighbors, for each of the patches (K, side * side)."""
+    squares = patches.reshape(-1, side, side)
+    across, down = squares.diff(dim=2).square(), squares.diff(dim=1).square()
+    return (across.mean(dim=(1, 2)) + down.mean(dim=(1, 2))) / 2
 
 
 def _flat_spectrum(patches: Tensor) -> float:
-    """The variance in the directions that noise alone fills, of patches (pixels, K)."""
-    centered = patches - patches.mean(dim=1, keepdim=True)
-    covariance = (centered @ centered.T).double().cpu() / centered.shape[1]
+    """The variance in the directions that noise alone fills, of patches (K, pixels)."""
+    centered = patches - patches.mean(dim=0)
+    covariance = (centered.T @ centered).double().cpu() / len(centered)
     values = torch.linalg.eigvalsh(covariance).flip(0).clamp(min=0)
     for skipped in range(len(values) - 1):
         rest = values[skipped:]

@@ -131,8 +131,8 @@ def _rounded(network: nn.Module) -> nn.Module:
 
 
 def _sum(gradients: Sequence[Tensor | None], dtype: torch.dtype) -> Tensor | None:
-    some = [gradient.to(dtype) for gradient in gradients if gradient is not None]
-    return reduce(torch.add, some) if some else None
+    some = [gradient for gradient in gradients if gradient is not None]
+    return reduce(torch.add, some[1:], some[0].to(dtype)) if some else None
 
 
 def _patches(
