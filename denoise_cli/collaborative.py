@@ -79,21 +79,19 @@ def _wiener(noisy: Tensor, pilot: Tensor, variance: Tensor) -> Tensor:
     find = _Stacks(both[1, 0])
 
     def filtered(tops: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        # Autocast would take bfloat16 for the transforms: too coarse where there is little noise.
-        with torch.autocast(noisy.device.type, enabled=False):
-            begin = find(tops)
-            places = (begin[..., None] + inside).flatten()
-            noise = variance[begin].mean(dim=1)[:, None, None]
-            results = []
-            for picture in both.flatten(-2).unbind(1):
-                patches = picture.index_select(1, places).view(2, -1, STACK, PATCH * PATCH)
-                seen, known = torch.einsum("kl,inlm->inkm", along, patches @ across.T)
-                energy = known.square()
-                gain = energy / (energy + noise)
-                back = torch.einsum("kl,nkm->nlm", along, seen * gain) @ across
-                left = noise * gain.square().sum(dim=(1, 2), keepdim=True).clamp(min=1)
-                weight = (window / left).expand_as(back)
-                results.append(((back * weight).flatten(), weight.flatten()))
+        begin = find(tops)
+        places = (begin[..., None] + inside).flatten()
+        noise = variance[begin].mean(dim=1)[:, None, None]
+        results = []
+        for picture in both.flatten(-2).unbind(1):
+            patches = picture.index_select(1, places).view(2, -1, STACK, PATCH * PATCH)
+            seen, known = torch.einsum("kl,inlm->inkm", along, patches @ across.T)
+            energy = known.square()
+            gain = energy / (energy + noise)
+            back = torch.einsum("kl,nkm->nlm", along, seen * gain) @ across
+            left = noise * gain.square().sum(dim=(1, 2), keepdim=True).clamp(min=1)
+            weight = (window / left).expand_as(back)
+            results.append(((back * weight).flatten(), weight.flatten()))
         return places, results
 
     for places, results in lanes.each(filtered, find.tops.split(STRIP)):

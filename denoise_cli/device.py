@@ -52,7 +52,7 @@ class Device:
             torch.set_num_threads(threads)
             lanes_open = allowed // threads if side_by_side else 1
         try:
-            with lanes.opened(lanes_open, self.autocast):
+            with lanes.opened(lanes_open):
                 yield
         finally:
             torch.set_num_threads(before)

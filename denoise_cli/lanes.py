@@ -11,8 +11,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -23,19 +26,14 @@ class _Here(threading.local):
 
     count: int = 1
     pool: ThreadPoolExecutor
-    context: Callable[[], AbstractContextManager[object]]
 
 
 _here = _Here()
 
 
 @contextmanager
-def opened(count: int, context: Callable[[], AbstractContextManager[object]]) -> Iterator[None]:
-    """Let `each` use `count` lanes; a piece of work runs in what `context` makes.
-
-    What torch keeps for each thread (the number of its threads, autocast, whether there are
-    gradients) is set in a lane as it is here; only autocast has to be in the `context`.
-    """
+def opened(count: int) -> Iterator[None]:
+    """Let `each` use `count` lanes of a CPU, each with as many threads as torch has here."""
     if count == 1 or _here.count > 1:
         yield
         return
@@ -43,7 +41,7 @@ def opened(count: int, context: Callable[[], AbstractContextManager[object]]) ->
 
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(count, "lane", torch.set_num_threads, (threads,)) as pool:
-        _here.count, _here.pool, _here.context = count, pool, context
+        _here.count, _here.pool = count, pool
         try:
             yield
         finally:
@@ -59,17 +57,22 @@ def each(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Resu
     """`map`, in order, with some `items` worked on at the same time.
 
     Items are taken here, one more than there are lanes ahead of the results. The first error is
-    raised, and no further piece of work begun.
+    raised, and no further piece of work begun. What torch keeps for each thread, autocast and
+    whether there are gradients, is in a lane as it is here.
     """
     if _here.count == 1:
         yield from map(work, items)
         return
     import torch
 
-    gradients, context = torch.is_grad_enabled(), _here.context
+    gradients, dtype = torch.is_grad_enabled(), autocast_dtype(torch.zeros(1, 1))
+    casts = dtype != torch.float32
 
     def run(item: Item) -> Result:
-        with context(), torch.set_grad_enabled(gradients):
+        with (
+            torch.set_grad_enabled(gradients),
+            torch.autocast("cpu", dtype if casts else None, casts, cache_enabled=False),
+        ):
             return work(item)
 
     pending: deque[Future[Result]] = deque()
@@ -83,3 +86,9 @@ def each(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Resu
     finally:
         for future in pending:
             future.cancel()
+
+
+def autocast_dtype(matrix: torch.Tensor) -> torch.dtype:
+    """The type in which products with `matrix` (N, K) are computed here, on its device."""
+    product: torch.Tensor = matrix @ matrix.T
+    return product.dtype

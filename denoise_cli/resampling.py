@@ -109,12 +109,13 @@ def tune(
             for rounded, parameter in zip(learned[some], parameters[some], strict=True):
                 rounded.copy_(parameter)
 
+    shares = [slice(start, None, lanes.count()) for start in range(lanes.count())]
     for step in range(1, steps + 1):
         optimizer.lr = lr * (1 - (step - 1) / steps)
         drawn = (_patches(pairs, level, generator) for _ in range(PATCHES))
         errors, of_each = zip(*lanes.each(learn, drawn), strict=True)
         every = list(zip(*of_each, strict=True))
-        for _ in lanes.each(update, [slice(start, None, 2) for start in (0, 1)]):
+        for _ in lanes.each(update, shares):
             pass
         report(step, sum(errors) / PATCHES)
 
@@ -126,7 +127,7 @@ def _rounded(network: nn.Module) -> nn.Module:
     """
     with torch.no_grad():
         weight = next(network.parameters())[:1].flatten(1)
-        dtype = (weight @ weight.T).dtype
+        dtype = lanes.autocast_dtype(weight)
     return network if dtype == weight.dtype else copy.deepcopy(network).to(dtype)
 
 

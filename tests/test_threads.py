@@ -121,7 +121,8 @@ def test_work_is_done_side_by_side_and_comes_in_order(two_cores):
         cast = (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
         return item, *state, cast
 
-    with resolve("cpu", "bf16").threads(side_by_side=True), torch.no_grad():
+    cpu = resolve("cpu", "bf16")
+    with cpu.threads(side_by_side=True), cpu.autocast(), torch.no_grad():
         found = list(lanes.each(work, range(6)))
     assert found == [(item, 1, False, 1, torch.bfloat16) for item in range(6)]
 

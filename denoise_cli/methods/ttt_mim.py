@@ -244,9 +244,7 @@ def _estimate(
     if variance < STRONGEST_TEXTURE**2 and removed < LEAST_REMOVED * variance:
         return None
     trust = noise_level.trusted(part, level)
-    if not level.shot:
-        return SteinEstimate(part, level, trust, generator)
-    scanned = noise_kind.scanned(noisy)
+    scanned = noise_kind.scanned(noisy) if level.shot else 0.0
     # The level of such noise is found too low: its spectrum is not flat.
     higher = 1 + SCANNED_LOWERS * abs(scanned)
     level = NoiseLevel(level.shot * higher, level.read * higher)
