@@ -502,7 +502,8 @@ class Denoiser:
         # something of a pass until the next.
         alone = self.max_memory is not None or isinstance(self._network, Foreign)
         side_by_side = not alone and self._tile_bytes <= memory.TILE_BYTES
-        with self._device.threads(side_by_side=side_by_side), self._device.autocast():
+        device = self._device
+        with device.threads(side_by_side=side_by_side), device.repeatable(), device.autocast():
             yield
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -56,6 +57,33 @@ class Device:
                 yield
         finally:
             torch.set_num_threads(before)
+
+    @contextmanager
+    def repeatable(self) -> Iterator[None]:
+        """The context in which a GPU rounds alike each time: same seed, same bytes.
+
+        Convolutions and sums whose order is left to the hardware are replaced by others, where
+        there are such. A CPU needs none of this.
+        """
+        import torch
+
+        if self.torch.type != "cuda":
+            yield
+            return
+        # Without this cuBLAS may choose anew, and torch warns of it; read when CUDA starts.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        cudnn = torch.backends.cudnn
+        before = (cudnn.deterministic, torch.are_deterministic_algorithms_enabled())
+        warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+        cudnn.deterministic = True
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*determinis.*", category=UserWarning)
+                yield
+        finally:
+            cudnn.deterministic = before[0]
+            torch.use_deterministic_algorithms(before[1], warn_only=warn_only)
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context in which the network runs; weights stay in fp32."""

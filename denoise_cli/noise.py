@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -222,10 +222,16 @@ class Camera:
 
     SMOOTHED, 0 to 1, is how much the camera's own noise reduction leaves of coarse noise only: it
     blurs the noise by up to 1 pixel in brightness and up to 3 pixels in color.
+
+    EDGES, 0 to 1, is how far demosaicing follows the edges that it sees in the noisy samples
+    (Hamilton and Adams, US patent 5629734, 1997), as that of cameras does, and not straight lines
+    alone; the samples of the sensor then end at black and at white. A network that has only seen
+    linear demosaicing learns to undo it, and leaves much of the noise of real cameras.
     """
 
     shot: Range = Range(1e-4, 0.03, logarithmic=True)
     smoothed: Range = Range(0.0, 0.0)
+    edges: Range = Range(0.0, 0.0)
 
     def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         return self.sample_and_mean(clean, clean, generator)[0]
@@ -251,7 +257,17 @@ class Camera:
         noise = variance.sqrt() * _normal(clean, generator)
         if channels == 3:
             to_srgb = torch.linalg.inv(to_sensor)
-            noise = _recolor(gains * _demosaic(noise, generator), to_srgb)
+            sites = _bayer(clean, generator)
+            if self.edges.high:
+                edges = self.edges.draw(clean, generator)
+                seen, expected = (raw + noise).clamp(0, 1), _mean_clipped(raw, variance)
+                linear = linear + _recolor(gains * (expected - raw), to_srgb)
+                followed = _demosaic_along_edges(gains * seen, sites)
+                followed = followed - _demosaic_along_edges(gains * expected, sites)
+                noise = (1 - edges) * gains * _demosaic(seen - expected, sites) + edges * followed
+            else:
+                noise = gains * _demosaic(noise, sites)
+            noise = _recolor(noise, to_srgb)
             variance = _recolor(gains**2 * variance, to_srgb**2)  # but for what demosaicing does
         noisy = _developed(linear + noise, 1 / 2.2)
         variance = variance * (noise.square().mean((2, 3), True) / variance.mean((2, 3), True))
@@ -349,12 +365,12 @@ NOISES: dict[str, tuple[_Builder, str]] = {
     "jpeg": (JPEG, "QUALITY"),
     "clip": (Clip, ""),
     "defocus": (Defocus, "SIGMA"),
-    "camera": (Camera, "[SHOT[,SMOOTHED]]"),
+    "camera": (Camera, "[SHOT[,SMOOTHED[,EDGES]]]"),
 }
 
 
 def written(name: str) -> str:
-    """How the noise `name` of `NOISES` is written, as in ``camera[:SHOT[,SMOOTHED]]``."""
+    """How the noise `name` of `NOISES` is written, as in ``camera[:SHOT[,SMOOTHED[,EDGES]]]``."""
     arguments = NOISES[name][1]
     if arguments.startswith("["):
         return f"{name}[:{arguments[1:]}"
@@ -500,28 +516,62 @@ def _recolor(pictures: Tensor, matrices: Tensor) -> Tensor:
     return torch.einsum("nij,njyx->niyx", matrices.to(pictures.dtype), pictures)
 
 
-def _demosaic(noise: Tensor, generator: torch.Generator) -> Tensor:
+def _bayer(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """Which channel (N, 3, Y, X) each pixel of a sensor sees, as 0 and 1.
+
+    The mosaic of each picture begins with one of the four pixels of RGGB, since cameras differ and
+    pictures are cropped and turned.
+    """
+    count, _, rows, columns = pictures.shape
+    device = pictures.device
+    first = torch.randint(2, (2, count, 1, 1), generator=generator, device=device)
+    y = (torch.arange(rows, device=device).reshape(-1, 1) + first[0]) % 2
+    x = (torch.arange(columns, device=device) + first[1]) % 2
+    return torch.stack([(y == 0) & (x == 0), y != x, (y == 1) & (x == 1)], dim=1).to(pictures.dtype)
+
+
+_CROSS = ((0.25, 0.5, 0.25), (0.5, 1.0, 0.5), (0.25, 0.5, 0.25))
+_PLUS = ((0.0, 0.25, 0.0), (0.25, 1.0, 0.25), (0.0, 0.25, 0.0))
+
+
+def _filtered(pictures: Tensor, *kernels: Sequence[Sequence[float]]) -> Tensor:
+    """Each channel of `pictures` under its kernel, or all under one."""
+    channels = pictures.shape[1]
+    weight = pictures.new_tensor(kernels).unsqueeze(1).expand(channels, 1, -1, -1)
+    rows, columns = weight.shape[-2] // 2, weight.shape[-1] // 2
+    padded = F.pad(pictures, (columns, columns, rows, rows), mode="reflect")
+    return F.conv2d(padded, weight.contiguous(), groups=channels)
+
+
+def _demosaic(noise: Tensor, sites: Tensor) -> Tensor:
     """What demosaicing of a Bayer mosaic makes of noise (N, 3, Y, X).
 
     Green is interpolated linearly, and so are the differences of red and blue from it, as is usual:
-    the noise of green goes into all channels. The mosaic of each picture begins with one of the
-    four pixels of RGGB, since cameras differ and pictures are cropped and turned.
+    the noise of green goes into all channels.
     """
-    count, _, rows, columns = noise.shape
-    first = torch.randint(2, (2, count, 1, 1), generator=generator, device=noise.device)
-    y = (torch.arange(rows, device=noise.device).reshape(-1, 1) + first[0]) % 2
-    x = (torch.arange(columns, device=noise.device) + first[1]) % 2
-    sites = torch.stack([(y == 0) & (x == 0), y != x, (y == 1) & (x == 1)], dim=1).to(noise.dtype)
-    cross = noise.new_tensor([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 4
-    plus = noise.new_tensor([[0, 1, 0], [1, 4, 1], [0, 1, 0]]) / 4
-    kernel = torch.stack([cross, plus, cross]).unsqueeze(1)
+    green = _filtered(noise * sites, _CROSS, _PLUS, _CROSS)[:, 1:2]
+    differences = _filtered((noise - green) * sites, _CROSS, _PLUS, _CROSS)
+    return green + differences * noise.new_tensor([1, 0, 1]).reshape(3, 1, 1)
 
-    def interpolated(samples: Tensor) -> Tensor:
-        padded = F.pad(samples * sites, (1, 1, 1, 1), mode="reflect")
-        return F.conv2d(padded, kernel, groups=3)
 
-    green = interpolated(noise)[:, 1:2]
-    return green + interpolated(noise - green) * noise.new_tensor([1, 0, 1]).reshape(3, 1, 1)
+def _demosaic_along_edges(picture: Tensor, sites: Tensor) -> Tensor:
+    """`picture` (N, 3, Y, X) as demosaicing shows it that follows edges: Hamilton and Adams.
+
+    Green is interpolated along the direction in which the samples change less, with the second
+    derivative of the other color; the differences of red and blue from it linearly.
+    """
+    samples = (picture * sites).sum(dim=1, keepdim=True)
+    across, first, second = (-0.25, 0.5, 0.5, 0.5, -0.25), (0, 1, 0, -1, 0), (-1, 0, 2, 0, -1)
+    ways = []
+    for turn in (lambda line: [line], lambda line: [[value] for value in line]):
+        change = _filtered(samples, turn(first)).abs() + _filtered(samples, turn(second)).abs()
+        ways.append((_filtered(samples, turn(across)), change))
+    (level, change_along), (upright, change_up) = ways
+    green = torch.where(change_along < change_up, level, upright)
+    green = torch.where(change_along == change_up, (level + upright) / 2, green)
+    green = torch.where(sites[:, 1:2] > 0, samples, green)
+    differences = _filtered((samples - green) * sites, _CROSS)
+    return green + differences * picture.new_tensor([1, 0, 1]).reshape(3, 1, 1)
 
 
 def _jpeg(samples: np.ndarray, quality: int) -> np.ndarray:

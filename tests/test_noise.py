@@ -110,6 +110,25 @@ def test_noise_reduction_of_a_camera_leaves_coarse_color() -> None:
     assert lag(smoothed) > 0.6 > lag(plain) + 0.3
 
 
+def test_demosaicing_along_edges_is_no_linear_one() -> None:
+    """A linear one makes of Gaussian noise Gaussian noise; one that chooses makes heavier tails."""
+    clean = torch.full((4, 3, 128, 128), 0.5)
+    tails = {}
+    for edges in (0, 1):
+        added = (sample(f"camera:0.002,0,{edges}", clean) - clean).numpy()
+        assert np.abs(added.mean(axis=(2, 3))).max() < 0.01
+        # Between neighbors, so that what the mosaic does to the variance of a site counts less.
+        change = added[:, 1, :, 1:] - added[:, 1, :, :-1]
+        tails[edges] = float((change**4).mean() / (change**2).mean() ** 2)
+    assert tails[1] > tails[0] + 0.2
+
+
+def test_demosaicing_along_edges_gives_back_a_smooth_picture() -> None:
+    ramp = torch.linspace(0.2, 0.8, 64).expand(2, 3, 64, 64)
+    noisy = sample("camera:1e-7,0,1", ramp)
+    assert (noisy - ramp)[..., 3:-3, 3:-3].abs().max() < 0.02
+
+
 def test_clip_keeps_what_a_file_of_8_bits_keeps() -> None:
     clean = torch.full((1, 1, 64, 64), 0.02)
     free, kept = sample("gaussian:20", clean), sample("gaussian:20+clip", clean)
@@ -143,7 +162,8 @@ def test_a_model_says_whether_it_softens_the_picture(spec: str, expected: bool) 
 
 
 @pytest.mark.parametrize(
-    "spec", ["camera:0.02", "camera:0.005,0-1", "poisson-gaussian:0.02,0.005+clip", "mix:camera"]
+    "spec",
+    ["camera:0.02", "camera:0.005,0-1", "camera:0.01,0,1", "poisson-gaussian:0.02,0.005+clip", "mix:camera"],
 )
 @pytest.mark.parametrize("level", [0.0, 0.02, 0.5, 1.0])
 def test_the_mean_of_clipped_noise_is_known(spec: str, level: float) -> None:
