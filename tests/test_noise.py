@@ -163,7 +163,13 @@ def test_a_model_says_whether_it_softens_the_picture(spec: str, expected: bool) 
 
 @pytest.mark.parametrize(
     "spec",
-    ["camera:0.02", "camera:0.005,0-1", "camera:0.01,0,1", "poisson-gaussian:0.02,0.005+clip", "mix:camera"],
+    [
+        "camera:0.02",
+        "camera:0.005,0-1",
+        "camera:0.01,0,1",
+        "poisson-gaussian:0.02,0.005+clip",
+        "mix:camera",
+    ],
 )
 @pytest.mark.parametrize("level", [0.0, 0.02, 0.5, 1.0])
 def test_the_mean_of_clipped_noise_is_known(spec: str, level: float) -> None:
