@@ -28,9 +28,8 @@ from .objectives import GRADIENT_SCALE, Predict
 from .orientation import ORIENTATIONS, turned
 from .transforms import as_gray_as
 
-# Chosen on held-out training photos under ten kinds of noise. What is moved is not known so well,
-# and is learned from with longer steps.
-LR, MOVED_LR, PATCHES, SIDE = 1.5e-4, 2e-4, 2, 64
+# Chosen on held-out training photos under ten kinds of noise.
+PATCHES, SIDE = 2, 64
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,7 @@ def tune(
     level: NoiseLevel | None,
     *,
     steps: int,
+    lr: float,
     generator: torch.Generator,
     report: Callable[[int, float], None],
 ) -> None:
@@ -75,7 +75,9 @@ def tune(
     level : NoiseLevel or None
         That of noise that is independent between pixels; None for any other, which is moved.
     steps : int
-        Gradient steps; the learning rate falls to zero along them.
+        Gradient steps.
+    lr : float
+        Learning rate of the first step; it falls to zero along them.
     generator : torch.Generator
         Draws places, orientations and noise.
     report : callable
@@ -84,7 +86,6 @@ def tune(
     learner = _rounded(network)
     predict, learned = as_predictor(learner), list(learner.parameters())
     parameters = list(network.parameters())
-    lr = MOVED_LR if level is None else LR
     optimizer = Adam(parameters, lr)
     low = min(float(pair.noisy.min()) for pair in pairs)
     high = max(float(pair.noisy.max()) for pair in pairs)
