@@ -7,6 +7,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from typing import TYPE_CHECKING, Any
@@ -144,15 +145,19 @@ def _serve(pipe: connection.Connection[Any, Any], work: Work, count: int) -> Non
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        _share_cores(count)
-        denoise = work.start()
-        while True:
-            pipe.send(_attempt(denoise, pipe.recv()))
-    except DenoiseError as error:
-        pipe.send(Failure(str(error), error.exit_code, fatal=True))
-    except (KeyboardInterrupt, EOFError, OSError):
-        return
+    with suppress(KeyboardInterrupt):
+        try:
+            _share_cores(count)
+            denoise = work.start()
+            while True:
+                pipe.send(_attempt(denoise, pipe.recv()))
+        except DenoiseError as error:
+            pipe.send(Failure(str(error), error.exit_code, fatal=True))
+        except (EOFError, OSError):
+            pass
+        finally:
+            # Nothing is left to clean up, and nobody to take the interrupt.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _attempt(denoise: Any, job: Job) -> Done | Failure:
