@@ -267,6 +267,11 @@ def _pictures(records: list[dict[str, Any]]) -> int:
     return sum(record.get("pictures", 1) for record in records)
 
 
+def _is_older(records: list[dict[str, Any]]) -> bool:
+    """Whether `records` are of weights that have since been replaced: so marked in their cells."""
+    return any(record.get("older") for record in records)
+
+
 def _mean(records: list[dict[str, Any]], key: str) -> float:
     values = [record[key] for record in records if record[key] is not None]
     return float(np.mean(values)) if values else float("nan")
@@ -306,7 +311,8 @@ def _page(cells: Cells, arguments: argparse.Namespace) -> str:
         "PSNR is of the result clipped to 0..1. An empty cell was not measured.\n",
         "## PSNR in dB / SSIM\n",
         _table(titles, columns, cells, _score, noisy=True),
-        "Best PSNR of a row in bold; in brackets the number of pictures.\n",
+        "Best PSNR of a row in bold; in brackets the number of pictures; ° of weights that have "
+        "been replaced since.\n",
         "## Seconds a picture\n",
         _table(titles, columns, cells, _seconds),
         "A method without seconds here but with PSNR above was not timed as the others of the row "
@@ -334,7 +340,10 @@ def _papers(cells: dict[tuple[Any, ...], list[dict[str, Any]]]) -> str:
         if entry.row:
             keys = [(entry.row.title, column, None, entry.crop) for column in COMPARED]
             measured = [
-                f"{_mean(cells[key], 'psnr'):.2f} [{_pictures(cells[key])}]" if key in cells else ""
+                f"{_mean(cells[key], 'psnr'):.2f}{'°' if _is_older(cells[key]) else ''} "
+                f"[{_pictures(cells[key])}]"
+                if key in cells
+                else ""
                 for key in keys
             ]
         line = [entry.paper, entry.what, entry.psnr, *measured, entry.note]
@@ -344,7 +353,7 @@ def _papers(cells: dict[tuple[Any, ...], list[dict[str, Any]]]) -> str:
 
 def _score(records: list[dict[str, Any]], best: float) -> str:
     psnr = _mean(records, "psnr")
-    text = f"{psnr:.2f}"
+    text = f"{psnr:.2f}{'°' if _is_older(records) else ''}"
     return f"{f'**{text}**' if psnr == best else text} / {_mean(records, 'ssim'):.3f}"
 
 
