@@ -72,18 +72,15 @@ class Device:
             return
         # Without this cuBLAS may choose anew, and torch warns of it; read when CUDA starts.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        cudnn = torch.backends.cudnn
-        before = (cudnn.deterministic, torch.are_deterministic_algorithms_enabled())
+        before = torch.are_deterministic_algorithms_enabled()
         warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-        cudnn.deterministic = True
         torch.use_deterministic_algorithms(True, warn_only=True)
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=".*determinis.*", category=UserWarning)
                 yield
         finally:
-            cudnn.deterministic = before[0]
-            torch.use_deterministic_algorithms(before[1], warn_only=warn_only)
+            torch.use_deterministic_algorithms(before, warn_only=warn_only)
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context in which the network runs; weights stay in fp32."""

@@ -121,7 +121,7 @@ def test_to_noise_that_the_first_knows_no_other_is_adapted(spec: str) -> None:
 
 @pytest.mark.parametrize(
     ("spec", "steps", "gain"),
-    [("gaussian:25", 64, 0.15), ("correlated:25,1", 160, 0.05), ("salt-pepper:0.03", 160, 1)],
+    [("gaussian:25", 64, 0.2), ("correlated:25,1", 160, 0.05), ("salt-pepper:0.03", 160, 1)],
 )
 def test_the_network_is_tuned_to_the_noise_that_it_took_away(
     spec: str, steps: int, gain: float

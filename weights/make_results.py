@@ -267,9 +267,10 @@ def _pictures(records: list[dict[str, Any]]) -> int:
     return sum(record.get("pictures", 1) for record in records)
 
 
-def _is_older(records: list[dict[str, Any]]) -> bool:
-    """Whether `records` are of weights that have since been replaced: so marked in their cells."""
-    return any(record.get("older") for record in records)
+def _psnr(records: list[dict[str, Any]]) -> str:
+    """Their mean, marked where they say that they are of weights that have since been replaced."""
+    older = any(record.get("older") for record in records)
+    return f"{_mean(records, 'psnr'):.2f}{'°' if older else ''}"
 
 
 def _mean(records: list[dict[str, Any]], key: str) -> float:
@@ -340,10 +341,7 @@ def _papers(cells: dict[tuple[Any, ...], list[dict[str, Any]]]) -> str:
         if entry.row:
             keys = [(entry.row.title, column, None, entry.crop) for column in COMPARED]
             measured = [
-                f"{_mean(cells[key], 'psnr'):.2f}{'°' if _is_older(cells[key]) else ''} "
-                f"[{_pictures(cells[key])}]"
-                if key in cells
-                else ""
+                f"{_psnr(cells[key])} [{_pictures(cells[key])}]" if key in cells else ""
                 for key in keys
             ]
         line = [entry.paper, entry.what, entry.psnr, *measured, entry.note]
@@ -352,9 +350,9 @@ def _papers(cells: dict[tuple[Any, ...], list[dict[str, Any]]]) -> str:
 
 
 def _score(records: list[dict[str, Any]], best: float) -> str:
-    psnr = _mean(records, "psnr")
-    text = f"{psnr:.2f}{'°' if _is_older(records) else ''}"
-    return f"{f'**{text}**' if psnr == best else text} / {_mean(records, 'ssim'):.3f}"
+    is_best = _mean(records, "psnr") == best
+    text = f"**{_psnr(records)}**" if is_best else _psnr(records)
+    return f"{text} / {_mean(records, 'ssim'):.3f}"
 
 
 def _seconds(records: list[dict[str, Any]], best: float) -> str:

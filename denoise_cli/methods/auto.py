@@ -167,10 +167,11 @@ class Auto:
     def _tuned(self, choice: _Choice, task: _Task) -> _Choice:
         """The network of this choice tuned to the noise that the choice takes away."""
         look, base = task.look, choice.network
+        level = choice.level if choice.stacks else None
         steps, lr = self.steps * (2 if self.budget == "best" else 1), LR
         if choice.base == WHITE:
             steps, lr = math.ceil(WHITE_STEPS * steps), WHITE_LR
-        elif not choice.stacks:
+        elif level is None:
             lr = MOVED_LR
         tuned = replace(base, network=copy.deepcopy(base.network))
 
@@ -179,7 +180,7 @@ class Auto:
             if step % LOOK_EVERY == 0 or step == steps:
                 task.observer.step(step, tuned, None, loss=loss)
 
-        estimate, level = self._predictor(choice), choice.level if choice.stacks else None
+        estimate = self._predictor(choice)
         with torch.no_grad():
             parts = _parts(task.noisy, tuned.network.multiple_of, task.generator)
             pairs = [_pair(part.float(), estimate(part), level) for part in parts]
