@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,19 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from . import checkpoints, device as devices, health, memory, methods, noise_level, streaming
-from .errors import CheckpointError, NotEnoughMemory, UsageError
+from .errors import CheckpointError, UsageError
 from .forecast import Forecast
 from .image import Image, Metadata, Stack, View, default_axes
 from .methods.base import Adaptation, Candidate, Member, Predictor
 from .networks.foreign import Foreign, LevelInput
 from .noise_level import NoiseLevel
-from .tile import padded, tiled
+from .tile import padded
+from .tiling import Tiling
 
 Progress = Callable[[str, int, int], None]  # (phase, done, total)
-
-# Whole pictures up to this side are predicted at once, larger ones in tiles of TILE.
-WHOLE_SIDE = 1024
-TILE = 768
 
 ADAPT = ("stack", "slice")
 
@@ -155,13 +152,11 @@ class Denoiser:
             method = checkpoints.default_method(weights)
         self.method = method
         self.method_options = methods.load_method(method, options)
-        self.tile, self.overlap = _tile(tile), _at_least_zero("overlap", overlap)
-        if self.tile and self.overlap >= self.tile:
-            raise UsageError(f"overlap {overlap} must be smaller than tile {tile}")
         if not 0 <= strength <= 1:
             raise UsageError(f"strength must be between 0 and 1, not {strength}")
-        self.seed, self.strength = _at_least_zero("seed", seed), strength
-        self.max_memory = max_memory
+        if seed < 0:
+            raise UsageError(f"seed must be 0 or more, not {seed}")
+        self.seed, self.strength = seed, strength
         self._device = devices.resolve(device, precision)
         self.device, self.precision = self._device.name, self._device.precision
         checkpoint = checkpoints.load(weights or checkpoints.default_for(method))
@@ -170,6 +165,18 @@ class Denoiser:
         self.weights = checkpoint.name
         self._standardization, self._header = checkpoint.standardization, checkpoint.metadata
         self._network = self._placed(checkpoint.network)
+        tile_bytes = int(getattr(self._network, "tile_bytes", memory.TILE_BYTES))
+        self._tiling = Tiling(
+            tile,
+            overlap,
+            max_memory=max_memory,
+            bytes_per_pixel=tile_bytes,
+            device=self._device,
+        )
+        # What was measured of memory holds for one pass at a time; networks of others may keep
+        # something of a pass until the next.
+        alone = max_memory is not None or isinstance(self._network, Foreign)
+        self._side_by_side = not alone and tile_bytes <= memory.TILE_BYTES
         self._is_gray = checkpoint.network.config["channels"] == 1  # type: ignore[index]
         self._takes_noise = getattr(self.method_options, "takes_noise", False)
         self._noise = None if noise is None else self._told(noise)
@@ -331,7 +338,7 @@ class Denoiser:
                 complaints.extend(filter(None, [health.complaint(noisy[0], denoised[0])]))
             return noisy + self.strength * (denoised - noisy) if self.strength < 1 else denoised
 
-        self._check_memory(view)
+        self._tiling.check(view, adapts=bool(getattr(self.method_options, "steps", 0)))
         planes = streaming.plane_count(view)
         work = streaming.Work(view, adapt_to, predict if self.strength else None, once=once)
         denoised = replace(view, frame=work.frame)
@@ -392,8 +399,8 @@ class Denoiser:
             tell,
             self._predict_part,
             noisy,
-            tile=self._tile_for(noisy),
-            overlap=self.overlap,
+            tile=self._tiling.side(noisy),
+            overlap=self._tiling.overlap,
             planes=planes,
             adaptations=1 if once else planes,
         )
@@ -426,93 +433,22 @@ class Denoiser:
         self, predict: Predictor, noisy: np.ndarray, progress: Progress | None = None
     ) -> np.ndarray:
         """All planes (N, C, Y, X) on the scale of 0..1, tile by tile."""
-        tile = self._tile_for(noisy)
-        result = np.empty_like(noisy)
-        for index, plane in enumerate(noisy):
 
-            def report(done: int, total: int, before: int = index) -> None:
-                if progress:
-                    progress("predict", before * total + done, len(noisy) * total)
+        def report(done: int, total: int) -> None:
+            if progress:
+                progress("predict", done, total)
 
-            tile = self._predict_plane(predict, plane, result[index], tile, report)
-        return result
-
-    def _predict_plane(
-        self,
-        predict: Predictor,
-        plane: np.ndarray,
-        out: np.ndarray,
-        tile: int,
-        report: Callable[[int, int], None],
-    ) -> int:
-        """Predict `plane` into `out` in tiles, in smaller ones if memory runs out; their side."""
-        while True:
-            overlap = self.overlap if self.overlap < tile else tile // 2
-            try:
-                tiled(
-                    lambda part: self._predict_part(predict, part),
-                    plane,
-                    tile=tile,
-                    overlap=overlap,
-                    out=out,
-                    progress=report,
-                )
-                return tile
-            except (MemoryError, RuntimeError) as error:
-                if not memory.is_exhausted(error):
-                    raise
-                tile = memory.smaller_tile(tile or max(plane.shape[-2:]))
-                if not tile:
-                    raise NotEnoughMemory(
-                        "memory runs out even with the smallest tiles; close other programs, "
-                        "give fewer --jobs or a smaller picture"
-                    ) from error
-            if self._device.torch.type == "cuda":
-                torch.cuda.empty_cache()  # pieces of what was too large
-
-    def _tile_for(self, noisy: np.ndarray) -> int:
-        """The side of the tiles: as asked for, or what predicts fast, within `max_memory`."""
-        tile = self.tile
-        longest = max(noisy.shape[-2:])
-        if tile is None:
-            tile = TILE if longest > WHOLE_SIDE else 0
-        if self.max_memory is None or not self._on_cpu:
-            return tile
-        memory.trim()
-        held = memory.resident() + noisy.nbytes  # the result is as large as the input
-        largest = memory.tile_within(self.max_memory, held, self._tile_bytes)
-        return min(tile or longest, largest) if largest < longest else tile
-
-    def _check_memory(self, stack: Stack) -> None:
-        """Refuse a `max_memory` too small for the prediction before there is an adaptation."""
-        if self.max_memory is None or not self._on_cpu:
-            return
-        frame = stack.frame(0)  # counts as held while it is here
-        pixels = math.prod(stack.shape[stack.axes.index(letter)] for letter in "YX")
-        colors = 3 if "S" in stack.axes and stack.shape[stack.axes.index("S")] >= 3 else 1
-        # What comes out of it, and a plane in float32 before and after.
-        held = memory.resident() + frame.nbytes + 2 * 4 * colors * pixels
-        if getattr(self.method_options, "steps", 0):
-            held += memory.ADAPTED_BYTES
-        memory.tile_within(self.max_memory, held, self._tile_bytes)
+        return self._tiling.predict(partial(self._predict_part, predict), noisy, report)
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
-        # What was measured of memory holds for one pass at a time; networks of others may keep
-        # something of a pass until the next.
-        alone = self.max_memory is not None or isinstance(self._network, Foreign)
-        side_by_side = not alone and self._tile_bytes <= memory.TILE_BYTES
         device = self._device
-        with device.threads(side_by_side=side_by_side), device.repeatable(), device.autocast():
+        with (
+            device.threads(side_by_side=self._side_by_side),
+            device.repeatable(),
+            device.autocast(),
+        ):
             yield
-
-    @property
-    def _on_cpu(self) -> bool:
-        return bool(self._device.torch.type == "cpu")
-
-    @property
-    def _tile_bytes(self) -> int:
-        return int(getattr(self._network, "tile_bytes", memory.TILE_BYTES))
 
     def _predict_part(self, predict: Predictor, part: np.ndarray) -> np.ndarray:
         def run(plane: np.ndarray) -> np.ndarray:
@@ -598,17 +534,3 @@ def _check_support(checkpoint: checkpoints.Checkpoint, method: str) -> None:
             f"weights {checkpoint.name!r} do not support the method {method!r}; "
             f"fitting are {', '.join(fitting) or 'none'}"
         )
-
-
-def _tile(tile: int | str) -> int | None:
-    if tile == "auto":
-        return None
-    if not str(tile).isdigit() or 0 < int(tile) < 64:
-        raise UsageError(f"tile must be auto, 0 (no tiles) or 64 and more, not {tile!r}")
-    return int(tile)
-
-
-def _at_least_zero(name: str, value: int) -> int:
-    if value < 0:
-        raise UsageError(f"{name} must be 0 or more, not {value}")
-    return value

@@ -82,6 +82,13 @@ class Device:
         finally:
             torch.use_deterministic_algorithms(before, warn_only=warn_only)
 
+    def release(self) -> None:
+        """Give freed memory of an accelerator back: in pieces it serves nothing large."""
+        import torch
+
+        if self.torch.type == "cuda":
+            torch.cuda.empty_cache()
+
     def autocast(self) -> AbstractContextManager[object]:
         """The context in which the network runs; weights stay in fp32."""
         import torch

@@ -25,7 +25,8 @@ ALLOWED = {
     "trace": {"image", "io", "metrics", "sheet"},
     "baselines": {"denoiser", "image", "normalize"},
     "denoiser": {"methods", "checkpoints", "image", "networks", "noise_level", "normalize", "tile"}
-    | {"device", "forecast", "health", "memory", "streaming"},
+    | {"device", "forecast", "health", "memory", "streaming", "tiling"},
+    "tiling": {"device", "image", "memory", "tile"},
     "forecast": {"methods", "tile"},
     "health": {"defects"},
     "streaming": {"image", "normalize", "methods"},
