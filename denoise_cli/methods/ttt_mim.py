@@ -144,6 +144,15 @@ class TTTMIM:
         return {"loss_reconstruct": reconstruct_loss.item(), "loss_denoise": denoise_loss.item()}
 
 
+@dataclass(frozen=True)
+class _Candidate:
+    """The network after a step: its estimated error, and what brings it back."""
+
+    error: float
+    state: dict[str, Tensor]
+    config: dict[str, Any]
+
+
 class _Candidates:
     """The networks after each step with their estimated errors; step 0 is always one of them.
 
@@ -152,9 +161,7 @@ class _Candidates:
 
     def __init__(self, risk: Estimate | None, part: Tensor) -> None:
         self.risk = risk
-        self.errors: list[float] = []
-        self.states: list[dict[str, Tensor]] = []
-        self.configs: list[dict[str, Any]] = []
+        self._steps: list[_Candidate] = []
         self._part = part
         self._brightness: Tensor | None = None
 
@@ -165,52 +172,50 @@ class _Candidates:
             self._brightness = brightness
         else:
             network.brighten(self._brightness - brightness)  # type: ignore[operator]
-        self.errors.append(self.risk(network) if self.risk else math.nan)
-        self.states.append({k: v.detach().clone() for k, v in network.state_dict().items()})
-        self.configs.append(network.config)  # type: ignore[arg-type]
+        error = self.risk(network) if self.risk else math.nan
+        state = {k: v.detach().clone() for k, v in network.state_dict().items()}
+        self._steps.append(_Candidate(error, state, network.config))  # type: ignore[arg-type]
 
     def steer(self, network: nn.Module, optimizer: Adam, highest: float) -> None:
         """Go faster while the estimated error falls; otherwise go back to the best, and slower."""
         if self.risk is None:
             return
-        best = min(range(len(self.errors)), key=self._order)
-        factor = FASTER if best == len(self.errors) - 1 else SLOWER
+        best = min(
+            self._steps, key=lambda step: step.error if math.isfinite(step.error) else math.inf
+        )
+        factor = FASTER if best is self._steps[-1] else SLOWER
         if factor == SLOWER:
-            network.load_state_dict(self.states[best])
+            network.load_state_dict(best.state)
         optimizer.lr = min(optimizer.lr * factor, highest)
-
-    def _order(self, step: int) -> float:
-        error = self.errors[step]
-        return error if math.isfinite(error) else math.inf
 
     def numbers(self) -> dict[str, float | None]:
         if self.risk is None:
             return {}
-        gain = self._gain(len(self.errors) - 1)
-        return {"estimated_mse": self.errors[-1], "estimated_gain_db": gain}
+        last = self._steps[-1]
+        return {"estimated_mse": last.error, "estimated_gain_db": self._gain(last)}
 
     def hopeless(self) -> bool:
         """Two steps from the unadapted weights made it worse: the network knows this noise."""
         return (
             self.risk is not None
-            and len(self.errors) == 3
-            and all(self._gain(step) < 0 for step in (1, 2))
+            and len(self._steps) == 3
+            and all(self._gain(step) < 0 for step in self._steps[1:])
         )
 
-    def _gain(self, step: int) -> float:
+    def _gain(self, step: _Candidate) -> float:
         assert self.risk is not None
-        return self.risk.gain_db(self.errors[0], self.errors[step])
+        return self.risk.gain_db(self._steps[0].error, step.error)
 
     def best(self, network: nn.Module) -> Adaptation:
-        taken = len(self.states) - 1
+        taken = len(self._steps) - 1
         if self.risk is None:
             return Adaptation(network, taken, taken, None, f"all {taken} steps, not validated")
-        gains = [self._gain(step) for step in range(taken + 1)]
+        gains = [self._gain(step) for step in self._steps]
         kept = max(range(taken + 1), key=gains.__getitem__)
         if gains[kept] < self.risk.least_gain_db:
             kept = 0
-        network.load_state_dict(self.states[kept])
-        network.config = self.configs[kept]  # type: ignore[assignment]
+        network.load_state_dict(self._steps[kept].state)
+        network.config = self._steps[kept].config  # type: ignore[assignment]
         if kept:
             reason = f"step {kept} of {taken} has the least estimated error"
         else:
