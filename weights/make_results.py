@@ -267,12 +267,6 @@ def _pictures(records: list[dict[str, Any]]) -> int:
     return sum(record.get("pictures", 1) for record in records)
 
 
-def _psnr(records: list[dict[str, Any]]) -> str:
-    """Their mean, marked where they say that they are of weights that have since been replaced."""
-    older = any(record.get("older") for record in records)
-    return f"{_mean(records, 'psnr'):.2f}{'°' if older else ''}"
-
-
 def _mean(records: list[dict[str, Any]], key: str) -> float:
     values = [record[key] for record in records if record[key] is not None]
     return float(np.mean(values)) if values else float("nan")
@@ -312,8 +306,7 @@ def _page(cells: Cells, arguments: argparse.Namespace) -> str:
         "PSNR is of the result clipped to 0..1. An empty cell was not measured.\n",
         "## PSNR in dB / SSIM\n",
         _table(titles, columns, cells, _score, noisy=True),
-        "Best PSNR of a row in bold; in brackets the number of pictures; ° of weights that have "
-        "been replaced since.\n",
+        "Best PSNR of a row in bold; in brackets the number of pictures.\n",
         "## Seconds a picture\n",
         _table(titles, columns, cells, _seconds),
         "A method without seconds here but with PSNR above was not timed as the others of the row "
@@ -341,7 +334,7 @@ def _papers(cells: dict[tuple[Any, ...], list[dict[str, Any]]]) -> str:
         if entry.row:
             keys = [(entry.row.title, column, None, entry.crop) for column in COMPARED]
             measured = [
-                f"{_psnr(cells[key])} [{_pictures(cells[key])}]" if key in cells else ""
+                f"{_mean(cells[key], 'psnr'):.2f} [{_pictures(cells[key])}]" if key in cells else ""
                 for key in keys
             ]
         line = [entry.paper, entry.what, entry.psnr, *measured, entry.note]
@@ -351,7 +344,8 @@ def _papers(cells: dict[tuple[Any, ...], list[dict[str, Any]]]) -> str:
 
 def _score(records: list[dict[str, Any]], best: float) -> str:
     is_best = _mean(records, "psnr") == best
-    text = f"**{_psnr(records)}**" if is_best else _psnr(records)
+    text = f"{_mean(records, 'psnr'):.2f}"
+    text = f"**{text}**" if is_best else text
     return f"{text} / {_mean(records, 'ssim'):.3f}"
 
 
