@@ -21,7 +21,7 @@ from .methods.base import Adaptation, Candidate, Member, Predictor
 from .networks.foreign import Foreign, LevelInput
 from .noise_level import NoiseLevel
 from .tile import padded
-from .tiling import Tiling
+from .tiling import Tiling, checked
 
 Progress = Callable[[str, int, int], None]  # (phase, done, total)
 
@@ -152,6 +152,7 @@ class Denoiser:
             method = checkpoints.default_method(weights)
         self.method = method
         self.method_options = methods.load_method(method, options)
+        side = checked(tile, overlap)  # before weights are fetched
         if not 0 <= strength <= 1:
             raise UsageError(f"strength must be between 0 and 1, not {strength}")
         if seed < 0:
@@ -167,7 +168,7 @@ class Denoiser:
         self._network = self._placed(checkpoint.network)
         tile_bytes = int(getattr(self._network, "tile_bytes", memory.TILE_BYTES))
         self._tiling = Tiling(
-            tile,
+            side,
             overlap,
             max_memory=max_memory,
             bytes_per_pixel=tile_bytes,

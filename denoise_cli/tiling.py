@@ -27,8 +27,8 @@ class Tiling:
 
     Parameters
     ----------
-    side : int or "auto"
-        Of a tile; 0 for the whole plane at once.
+    side : int or None
+        Of a tile, as `checked` gives it: 0 for the whole plane at once, None for what is fast.
     overlap : int
         What neighboring tiles share at least, in pixels.
     max_memory : int or None
@@ -37,28 +37,18 @@ class Tiling:
         What the network takes; see `denoise_cli.memory`.
     device : Device
         Where the network runs.
-
-    Raises
-    ------
-    UsageError
-        If a side or an overlap makes no sense.
     """
 
     def __init__(
         self,
-        side: int | str,
+        side: int | None,
         overlap: int,
         *,
         max_memory: int | None,
         bytes_per_pixel: int,
         device: Device,
     ) -> None:
-        self._asked = _side(side)
-        if overlap < 0:
-            raise UsageError(f"overlap must be 0 or more, not {overlap}")
-        if self._asked and overlap >= self._asked:
-            raise UsageError(f"overlap {overlap} must be smaller than tile {side}")
-        self.overlap = overlap
+        self._asked, self.overlap = side, overlap
         self._max_memory = max_memory if device.torch.type == "cpu" else None
         self._bytes_per_pixel, self._device = bytes_per_pixel, device
 
@@ -146,9 +136,23 @@ class Tiling:
             self._device.release()
 
 
-def _side(side: int | str) -> int | None:
-    if side == "auto":
-        return None
-    if not str(side).isdigit() or 0 < int(side) < LEAST_SIDE:
-        raise UsageError(f"tile must be auto, 0 (no tiles) or {LEAST_SIDE} and more, not {side!r}")
-    return int(side)
+def checked(side: int | str, overlap: int) -> int | None:
+    """The side of tiles that was asked for, None for "auto"; known before there is a network.
+
+    Raises
+    ------
+    UsageError
+        If the side or the overlap makes no sense.
+    """
+    asked = None
+    if side != "auto":
+        if not str(side).isdigit() or 0 < int(side) < LEAST_SIDE:
+            raise UsageError(
+                f"tile must be auto, 0 (no tiles) or {LEAST_SIDE} and more, not {side!r}"
+            )
+        asked = int(side)
+    if overlap < 0:
+        raise UsageError(f"overlap must be 0 or more, not {overlap}")
+    if asked and overlap >= asked:
+        raise UsageError(f"overlap {overlap} must be smaller than tile {side}")
+    return asked

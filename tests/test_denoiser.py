@@ -136,6 +136,12 @@ def test_bad_arguments_are_refused(arguments: dict[str, object], error: type[Den
         Denoiser(**arguments)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("arguments", [{"tile": 7}, {"overlap": -1}, {"strength": 2}, {"seed": -1}])
+def test_bad_arguments_are_refused_before_weights_are_fetched(arguments: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=next(iter(arguments))):
+        Denoiser("none", weights="no-such", **arguments)  # type: ignore[arg-type]
+
+
 def test_weights_must_support_the_method(tmp_path) -> None:  # type: ignore[no-untyped-def]
     from test_checkpoints import small
 

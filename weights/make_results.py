@@ -343,10 +343,9 @@ def _papers(cells: dict[tuple[Any, ...], list[dict[str, Any]]]) -> str:
 
 
 def _score(records: list[dict[str, Any]], best: float) -> str:
-    is_best = _mean(records, "psnr") == best
-    text = f"{_mean(records, 'psnr'):.2f}"
-    text = f"**{text}**" if is_best else text
-    return f"{text} / {_mean(records, 'ssim'):.3f}"
+    psnr = _mean(records, "psnr")
+    text = f"{psnr:.2f}"
+    return f"{f'**{text}**' if psnr == best else text} / {_mean(records, 'ssim'):.3f}"
 
 
 def _seconds(records: list[dict[str, Any]], best: float) -> str:

@@ -68,6 +68,7 @@ def sample_and_mean(
 
 
 def normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    """White Gaussian noise of variance 1, shaped as `like`."""
     return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
 
 
@@ -85,6 +86,7 @@ def mean_clipped(linear: Tensor, variance: Tensor, power: float = 1.0) -> Tensor
 
 
 def developed(linear: Tensor, power: float) -> Tensor:
+    """`linear` light on 0..1, the rest clipped, to this `power`."""
     return linear.clamp(0, 1) ** power
 
 

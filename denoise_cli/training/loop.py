@@ -311,8 +311,7 @@ class _Run:
             )
         self.state.batch //= 2
         self.optimizer.zero_grad()
-        if self.device.torch.type == "cuda":
-            torch.cuda.empty_cache()
+        self.device.release()
         if progress:
             note = f"out of memory; going on with batches of {self.state.batch}"
             progress(replace(self._report(math.nan, None), note=note))
