@@ -112,6 +112,40 @@ def test_published_networks_have_their_published_size(
     assert sum(p.numel() for p in networks.build(name, **config).parameters()) == count
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [(64, 96), (33, 47), (50, 66)])
+def test_the_hourglass_computes_its_layers_in_fewer_steps_to_the_same_result(
+    size: tuple[int, int], layout: torch.memory_format
+) -> None:
+    torch.manual_seed(0)
+    network = networks.build("hourglass", width=8).double().eval()
+    for norm in network.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            for numbers in (norm.running_mean, norm.running_var, norm.weight, norm.bias):
+                numbers.data.uniform_(0.5, 2)
+    masked = torch.rand(2, 6, *size, dtype=torch.double).contiguous(memory_format=layout)
+
+    def as_written(x: torch.Tensor) -> torch.Tensor:
+        skips = []
+        for scale in network.scales:
+            skips.append(scale.skip(x))
+            x = scale.down(x)
+        for scale in reversed(network.scales):
+            skip = skips.pop()
+            x = torch.nn.functional.interpolate(x, scale_factor=2, mode="nearest")
+            x = scale.join(torch.cat([skip, x[..., : skip.shape[2], : skip.shape[3]]], dim=1))
+        return network.last(x).sigmoid()
+
+    results = []
+    for form in (network, as_written):
+        seen = masked.clone().requires_grad_()
+        filled = form(seen)
+        slopes = torch.autograd.grad(filled.square().sum(), [seen, *network.parameters()])
+        results.append([filled, *slopes])
+    for own, other in zip(*results, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(8, 12), (9, 14), (17, 11)])
 def test_the_blind_spot_sees_all_but_its_pixel(channels: int, size: tuple[int, int]) -> None:
