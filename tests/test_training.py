@@ -11,12 +11,13 @@ import pytest
 import torch
 from test_validation import scene
 
-from denoise_cli import Denoiser, checkpoints
+from denoise_cli import Denoiser, checkpoints, noise
 from denoise_cli.errors import CheckpointError, UnreadableImage, UsageError
 from denoise_cli.training import Progress, train
 from denoise_cli.training.data import Patches
 from denoise_cli.training.optimizer import Muon, orthogonalize
 from denoise_cli.training.recipes import load_recipe
+from denoise_cli.training.source import add_noise
 
 SMALL: dict[str, Any] = {
     "noise": "gaussian:25",
@@ -224,3 +225,18 @@ def test_patches_are_also_of_little_light_out_of_focus_and_of_other_colors() -> 
     assert (dim == dim[..., :1]).all()
     assert dim.mean() < 0.7 * gray.mean()
     assert contrast(dim) / dim.mean() < 0.5 * contrast(gray) / gray.mean()
+
+
+def test_half_of_the_gray_pictures_are_those_of_a_color_camera() -> None:
+    clean = torch.full((256, 3, 24, 24), 0.5)
+    clean[:64, 0] = 0.4  # in color
+    noisy, _ = add_noise(noise.parse("gaussian:25"), clean, torch.Generator().manual_seed(0))
+    sigma = 255 * (noisy - clean).std(dim=(2, 3))
+    assert (noisy[:64, 0] - clean[:64, 0] != noisy[:64, 1] - clean[:64, 1]).any()
+    assert (noisy[64:] == noisy[64:, :1]).all()
+    # Luma is a weighted mean of three channels, whose noise is independent.
+    weaker = 25 * (0.299**2 + 0.587**2 + 0.114**2) ** 0.5
+    is_luma = sigma[64:, 0] < (25 + weaker) / 2
+    assert 0.35 < is_luma.float().mean() < 0.65
+    assert float(sigma[64:, 0][is_luma].mean()) == pytest.approx(weaker, rel=0.02)
+    assert float(sigma[64:, 0][~is_luma].mean()) == pytest.approx(25, rel=0.02)

@@ -16,6 +16,7 @@ from ..errors import UnreadableImage, UsageError
 from ..image import to_planes
 from ..normalize import Scale
 
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue
 AHEAD = 3  # batches ready beyond those in the making
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".avif", ".bmp"}
 
@@ -128,8 +129,14 @@ class Patches:
 
 def gray(photo: np.ndarray) -> np.ndarray:
     """The luma of `photo` (..., 3), uint8, in all three channels."""
-    luma = photo @ np.array([0.299, 0.587, 0.114])
-    return np.repeat(np.rint(luma).astype(np.uint8)[..., None], 3, axis=-1)
+    plane = photo @ np.array(LUMA)
+    return np.repeat(np.rint(plane).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def luma(pictures: Tensor) -> Tensor:
+    """The luma (N, 1, Y, X) of `pictures` (N, 3, Y, X)."""
+    weights = pictures.new_tensor(LUMA).reshape(3, 1, 1)
+    return (pictures * weights).sum(dim=1, keepdim=True)
 
 
 def _dimmed(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -21,6 +21,7 @@ from .data import (
     load_noisy,
     load_pairs,
     load_photos,
+    luma,
     split,
     to_tensor,
 )
@@ -102,7 +103,7 @@ class Source:
             return Patches(self.photos, gray=0.0, halve=0.0, **sizes)
         if self.channels == 1 or _is_gray(self.noise):
             return Patches(self.photos, gray=1.0, dim=0.25, **sizes)
-        return Patches(self.photos, gray=0.2, dim=0.45, recolor=0.25, **sizes)
+        return Patches(self.photos, gray=0.3, dim=0.45, recolor=0.25, **sizes)
 
     def pictures(self, batch: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """A batch as noisy and clean pictures (N, C, Y, X) on 0..1, on the generator's device."""
@@ -122,16 +123,20 @@ def add_noise(noise: Noise, clean: Tensor, generator: torch.Generator) -> tuple[
     """Noisy pictures for `clean` (N, C, Y, X), and what many of them are on average.
 
     Gray ones get the same noise in all channels: that is how a gray picture reaches a color
-    network, as one plane, repeated.
+    network, as one plane, repeated. Half of those were taken in color: theirs is the luma of the
+    noise of all channels, with what demosaicing and coding make of it.
     """
     pair = sample_and_mean(noise, clean, clean.clone(), generator)
     is_gray = (clean == clean[:, :1]).flatten(1).all(dim=1)
-    if is_gray.any():
+    if clean.shape[1] == 3 and is_gray.any():
         plane = clean[is_gray, :1]
-        for all_planes, one in zip(
+        drawn = torch.rand(len(plane), 1, 1, 1, generator=generator, device=clean.device)
+        in_color = (drawn < 0.5) & (not _is_gray(noise))
+        for pictures, planes in zip(
             pair, sample_and_mean(noise, plane, plane, generator), strict=True
         ):
-            all_planes[is_gray] = one.expand_as(clean[is_gray])
+            planes = torch.where(in_color, luma(pictures[is_gray]), planes)
+            pictures[is_gray] = planes.expand_as(clean[is_gray])
     return pair
 
 
