@@ -26,6 +26,9 @@ PRESETS = {"fast": (200, 0.9), "full": (1000, 0.99)}  # steps and decay of the a
 RATIO, RATIO_SHARED = 0.3, 0.85  # of the paper: for independent noise, for real noise
 HELD_OUT, LEAST, MOST = 400, 0.01, 0.1  # pixels, and shares of all; more cost quality
 WORSE = 1.0  # standard errors by which they are predicted worse than before
+# Steps that win something on nearly all pictures of so many pixels: they must look clearly worse,
+# or chance would stop one run in six too early.
+SURE_STEPS, SURE_PIXELS, CLEARLY_WORSE = 100, 128 * 128, 3.0
 LOOK_EVERY = 20
 PATIENCE = 4  # looks without a better one
 EXAMINED = 10  # networks that are asked for those
@@ -53,7 +56,8 @@ class MPI:
     those of the picture at hand, as in the paper, the first 60 steps are lost (of one training
     photo 25 instead of 36 dB after 20 steps, 38.6 instead of 40.3 dB in the end). Small pictures
     are learned by heart in the end, noise and all: a few pixels that no step learns from show when,
-    and the networks of that time are kept.
+    and the networks of that time are kept. The first 100 steps (fewer on pictures of less than
+    128 x 128) must look clearly worse there to be undone.
 
     Not in the paper: what is filled in does not know the noisy sample of its own pixel. Where the
     noise is white, so that its level can be told, the sample is weighed in (`details.weigh_in`): on
@@ -102,6 +106,7 @@ class MPI:
         # A pixel is averaged when it is hidden; a mean over this many steps is as old on average.
         looked_back = 2 / (1 - beta) / filler.ratio
         apart = max(1, round(looked_back / REMEMBERED))
+        sure = SURE_STEPS * min(1.0, run.pixels / SURE_PIXELS)
         kept, kept_states, looks = 0, run.states(), 0
         best = run.held_out_errors(kept_states)
         observer.step(0, self._predictor(filler, kept_states), None)
@@ -114,7 +119,7 @@ class MPI:
             errors = run.held_out_errors(states)
             error = float(errors.mean())
             observer.step(step, self._predictor(filler, states), None, held_out=error)
-            if not _is_worse(errors, best):
+            if not _is_worse(errors, best, CLEARLY_WORSE if step <= sure else WORSE):
                 kept, kept_states, looks = step, states, 0
                 best = errors if error < float(best.mean()) else best
             elif (looks := looks + 1) >= PATIENCE:
@@ -155,7 +160,8 @@ class _Fill:
         self.optimizer = Adam(self.network.parameters(), self.lr)
         self.size = min(method.crop, *pictures.shape[-2:])
         u = torch.rand(pictures[:, :1].shape, generator=generator, device=pictures.device)
-        share = min(max(HELD_OUT / u.numel(), LEAST), MOST) if method.validate else 0.0
+        self.pixels = u.numel()
+        share = min(max(HELD_OUT / self.pixels, LEAST), MOST) if method.validate else 0.0
         # Held-out pixels are so in all channels, hidden in every step and never learned from.
         self.pictures = torch.cat([pictures, (u < share).to(pictures.dtype)], dim=1)
         self.examined = random_crop(self.pictures, self.size, generator)
@@ -278,12 +284,12 @@ def _weighed_in(predict: Predictor, level: NoiseLevel, noisy: Tensor) -> Tensor:
     return details.weigh_in(noisy.float(), predict(noisy), level.read)
 
 
-def _is_worse(errors: Tensor, before: Tensor) -> bool:
-    """Whether the same pixels are predicted worse than before, by more than chance explains."""
+def _is_worse(errors: Tensor, before: Tensor, limit: float) -> bool:
+    """Whether the same pixels are predicted worse than before, by `limit` standard errors."""
     more = errors - before
     if len(more) < 2:
         return False
-    chance = WORSE * float(more.std()) / math.sqrt(len(more))
+    chance = limit * float(more.std()) / math.sqrt(len(more))
     return not float(more.mean()) <= chance  # a network that diverged predicts no numbers
 
 
