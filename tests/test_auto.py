@@ -160,13 +160,13 @@ def test_tuned_to_leave_more_of_the_noise_it_only_joins_the_mean() -> None:
     """Outliers are no part of the level that it is tuned to: it takes away less of them."""
     clean = pictures(128)[0][..., 0]
     random = np.random.default_rng(0)
-    strong = random.random(clean.shape) < 0.05
-    noise = random.normal(0, np.where(strong, 40, 6) / 255)
+    strong = random.random(clean.shape) < 0.03
+    noise = random.normal(0, np.where(strong, 60, 6) / 255)
     noisy = np.clip(clean + noise, 0, 1).astype(np.float32)
     before, after = (Denoiser("auto", steps=steps).run(noisy) for steps in (0, 160))
     weights = {one.name: one.weight for one in after.candidates}
     assert weights["ttt-mim"] == weights["ttt-mim, tuned"] == 0.5
-    assert psnr(clean, after.samples) > psnr(clean, before.samples) + 0.2
+    assert psnr(clean, after.samples) > psnr(clean, before.samples) + 0.5
 
 
 @pytest.mark.parametrize("steps", [0, 20])
