@@ -96,7 +96,7 @@ def test_a_network_that_learned_to_denoise_gets_its_auxiliary_head(
     start = train("supervised", network="mim-resunet", data=photos, steps=60,
                   out=tmp_path / "a.safetensors", **SMALL)  # fmt: skip
     assert checkpoints.load(start).metadata["supports"] == ["none", "gaintuning"]
-    out = train("ttt-mim", options={"only": "auxiliary"}, init=str(start), data=photos, steps=60,
+    out = train("ttt-mim", options={"only": "auxiliary"}, init=str(start), data=photos, steps=150,
                 out=tmp_path / "b.safetensors", progress=seen.append, **SMALL)  # fmt: skip
     assert seen[-1].loss < 0.9 * seen[0].loss
     before, after = (checkpoints.load(path) for path in (start, out))
