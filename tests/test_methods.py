@@ -105,7 +105,7 @@ def test_impulses_are_adapted_to_where_that_is_surely_better(spec: str, least: f
     gain = psnr(clean, result.samples) - psnr(clean, plain)
     assert psnr(clean, result.samples) > psnr(clean, noisy) + 10
     assert gain >= least
-    assert result.gain_db == pytest.approx(gain, rel=0.3, abs=0.15)
+    assert result.gain_db == pytest.approx(gain, rel=0.2, abs=0.15)
 
 
 def test_impulses_among_other_noise_never_make_it_worse() -> None:

@@ -106,7 +106,7 @@ class MPI:
         # A pixel is averaged when it is hidden; a mean over this many steps is as old on average.
         looked_back = 2 / (1 - beta) / filler.ratio
         apart = max(1, round(looked_back / REMEMBERED))
-        sure = SURE_STEPS * min(1.0, run.pixels / SURE_PIXELS)
+        sure = SURE_STEPS * min(1.0, phases[:, :1].numel() / SURE_PIXELS)
         kept, kept_states, looks = 0, run.states(), 0
         best = run.held_out_errors(kept_states)
         observer.step(0, self._predictor(filler, kept_states), None)
@@ -160,8 +160,7 @@ class _Fill:
         self.optimizer = Adam(self.network.parameters(), self.lr)
         self.size = min(method.crop, *pictures.shape[-2:])
         u = torch.rand(pictures[:, :1].shape, generator=generator, device=pictures.device)
-        self.pixels = u.numel()
-        share = min(max(HELD_OUT / self.pixels, LEAST), MOST) if method.validate else 0.0
+        share = min(max(HELD_OUT / u.numel(), LEAST), MOST) if method.validate else 0.0
         # Held-out pixels are so in all channels, hidden in every step and never learned from.
         self.pictures = torch.cat([pictures, (u < share).to(pictures.dtype)], dim=1)
         self.examined = random_crop(self.pictures, self.size, generator)

@@ -59,7 +59,7 @@ class _Scale(nn.Module):
         """The features of this scale from those of its skip branch and of the next scale."""
         rows, columns = skip.shape[-2:]
         norm, conv, after, activation, *others = list[Any](self.join)
-        if self.training or rows % 2 or columns % 2:
+        if norm.training or rows % 2 or columns % 2:
             x = F.interpolate(deeper, scale_factor=2, mode="nearest")
             # Of odd sides the way down rounds up, so the way up may be a row or column longer.
             x = torch.cat([skip, x[..., :rows, :columns]], dim=1)
@@ -76,8 +76,10 @@ class _Scale(nn.Module):
 
 
 class _Mirrored(torch.autograd.Function):
-    """Pictures with one more row and column on each side, mirrored: PyTorch's own form copies
-    features that lie channels last to and fro."""
+    """Pads pictures by a mirrored row or column on each side.
+
+    PyTorch's own form copies features that lie channels last to and fro.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -148,8 +148,8 @@ def _dimmed(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _recolored(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """`patch`, uint8, more or less colorful, and with its channels in another order."""
-    luma = gray(patch).astype(float)
-    mixed = luma + rng.uniform(0.3, 2) * (patch - luma)
+    colorless = gray(patch).astype(float)
+    mixed = colorless + rng.uniform(0.3, 2) * (patch - colorless)
     return np.rint(mixed.clip(0, 255)).astype(np.uint8)[..., rng.permutation(3)]
 
 
