@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .orientation import ORIENTATIONS, turned, turned_back
+
 HIDDEN_VALUE = -0.1  # of a hidden pixel on the scale of 0..1, in masked image training
 
 
@@ -63,15 +65,47 @@ def hide_pixels(pictures: Tensor, mask_ratio: float | Tensor, generator: torch.G
     return torch.where(visible > 0, pictures, HIDDEN_VALUE)
 
 
-def masked_pass(
-    network: nn.Module, pictures: Tensor, mask_ratio: float, generator: torch.Generator
-) -> Tensor:
-    """One pass of a network trained on masked pictures, with a random mask.
+def see(network: nn.Module, pictures: Tensor, visible: Tensor) -> Tensor:
+    """What `network` makes of the pixels of `pictures` (N, C, Y, X) that are `visible`.
 
-    A network with attention masks has tokens hidden from its attention and sees all pixels, as in
-    masked image training; any other sees `pictures` (N, C, Y, X) with pixels hidden.
+    A network that takes a mask beside the picture sees `visible` (N, 1, Y, X, 1 or 0) and zeros
+    in place of what is hidden; any other sees `HIDDEN_VALUE` there.
+    """
+    if not (channels := mask_channels(network)):
+        return network(torch.where(visible > 0, pictures, HIDDEN_VALUE))
+    shown = torch.cat([pictures * visible, visible.expand(-1, channels, -1, -1)], dim=1)
+    return network(shown.contiguous(memory_format=torch.channels_last))
+
+
+def mask_channels(network: nn.Module) -> int:
+    """The number of channels of the mask that `network` takes beside the picture."""
+    config = getattr(network, "config", {})
+    return config["inputs"] - config["channels"] if "inputs" in config else 0
+
+
+def masked_passes(
+    network: nn.Module,
+    pictures: Tensor,
+    mask_ratio: float,
+    passes: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """The mean of what a network trained on masked `pictures` (N, C, Y, X) makes of them.
+
+    Each pass has the picture in another orientation and a random mask. A network with attention
+    masks has tokens hidden from its attention and sees all pixels, as in masked image training; of
+    any other pixels are hidden, each in the same number of passes as far as that is possible: with
+    masks drawn apart, some would be hidden in all.
     """
     draw = getattr(network, "draw_visible", None)
-    if draw is not None:
-        return network(pictures, draw(pictures, mask_ratio, generator))
-    return network(hide_pixels(pictures, mask_ratio, generator))
+    u = torch.rand(pictures[:, :1].shape, generator=generator, device=pictures.device)
+    total = torch.zeros_like(pictures, dtype=torch.float32)
+    for index in range(passes):
+        seen = turned(pictures, index % ORIENTATIONS)
+        if draw is not None:
+            denoised = network(seen, draw(seen, mask_ratio, generator))
+        else:
+            visible = ((u + index / passes) % 1 >= mask_ratio).to(pictures.dtype)
+            denoised = see(network, seen, turned(visible, index % ORIENTATIONS))
+        total += turned_back(denoised.float(), index % ORIENTATIONS)
+    return total / passes

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from denoise_cli import Denoiser, checkpoints, methods, networks
 from denoise_cli.errors import UsageError
-from denoise_cli.masking import HIDDEN_VALUE, pixel_mask
+from denoise_cli.masking import HIDDEN_VALUE, masked_passes, pixel_mask
 from denoise_cli.metrics import psnr
 from denoise_cli.training import Progress, train
 from denoise_cli.training.joint_mim import JointMIM
@@ -49,6 +49,29 @@ def test_each_pixel_is_hidden_by_itself(ratio: float) -> None:
     assert ratio == 0 or len(mask.sum(dim=(1, 2, 3)).unique()) > 1
     neighbors = (1 - mask[..., 1:]) * (1 - mask[..., :-1])
     assert float(neighbors.mean()) == pytest.approx(ratio**2, abs=0.02)
+
+
+def test_each_pixel_is_hidden_in_as_many_passes() -> None:
+    network, pictures = Witness(), torch.rand(1, 3, 40, 56) + 0.01
+    result = masked_passes(network, pictures, 0.75, 8, generator())
+    assert len(network.seen) == 8
+    # Back in its place, a pixel is as it was in two passes of eight, and hidden in the others.
+    expected = (2 * pictures + 6 * HIDDEN_VALUE) / 8
+    assert torch.allclose(result, expected, atol=1e-6)
+    assert len({tuple(seen.flatten().tolist()) for seen in network.seen}) == 8
+
+
+def test_a_network_that_takes_a_mask_is_shown_it() -> None:
+    network = Witness()
+    network.config = {"inputs": 4, "channels": 3}  # type: ignore[assignment]
+    noisy = torch.rand(2, 3, 32, 32) + 0.01
+    recipe = MaskedImageTraining(network="fill-resunet")
+    recipe.loss(network, noisy, torch.zeros(2, 4, 32, 32), generator())
+    shown, mask = network.seen[0][:, :3], network.seen[0][:, 3:]
+    assert torch.equal(shown, noisy * mask)
+    assert set(mask.unique().tolist()) == {0.0, 1.0}
+    assert recipe.network_config({"channels": 1}) == {"inputs": 2, "channels": 1}
+    assert MaskedImageTraining().network_config({"channels": 1}) == {"channels": 1}
 
 
 def test_training_hides_all_channels_of_most_pixels() -> None:
@@ -104,11 +127,20 @@ def test_a_bad_mask_is_named(mask: str) -> None:
         MaskedImageTraining(mask=mask)
 
 
-def test_it_learns_to_fill_in(photos: Path, tmp_path: Path) -> None:  # noqa: F811
+@pytest.mark.parametrize(
+    ("network", "config"),
+    [("dilated-unet", {"channels": 3}), ("fill-resunet", {"channels": 3, "widths": (16, 24)})],
+)
+def test_it_learns_to_fill_in(
+    photos: Path,  # noqa: F811
+    tmp_path: Path,
+    network: str,
+    config: dict[str, Any],
+) -> None:
     seen: list[Progress] = []
     out = train(
         "masked", data=photos, out=tmp_path / "n.safetensors", noise="gaussian:15", steps=200,
-        config={"channels": 3}, patch=32, batch=4, device="cpu", precision="fp32",
+        network=network, config=config, patch=32, batch=4, device="cpu", precision="fp32",
         progress=seen.append,
     )  # fmt: skip
     assert seen[-1].loss < 0.8 * seen[0].loss
