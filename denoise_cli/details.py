@@ -42,6 +42,8 @@ LIKE_NOISE, UNLIKE_NOISE = 0.2, 0.4
 # flat (its variance at most that of what was removed) or from any place. On held-out photos under
 # even noise of sigma 10 and 25 the share is 0.
 UNEVEN, UNEVEN_ANYWHERE, UNEVEN_PART, FLAT = 1.5, 3.0, 0.002, 1.0
+# What is filled in misses far more of fur, even of what is left flat; not of what is flatter still.
+FLAT_FILLED = 0.2
 ALONE, STANDS_OUT = 6.0, 2.0  # an impulse: in deviations of the noise, and in what is beside it
 
 
@@ -72,15 +74,18 @@ def give_back_unusual(noisy: Tensor, denoised: Tensor) -> Tensor:
     return torch.cat(list(map(_unusual_back, noisy.split(1), denoised.split(1))))
 
 
-def stronger(noisy: Tensor, denoised: Tensor, variance: Tensor) -> Tensor:
+def stronger(
+    noisy: Tensor, denoised: Tensor, variance: Tensor, *, is_filled: bool = False
+) -> Tensor:
     """How many times `variance` white noise has around each pixel, at least once (N, 1, Y, X).
 
-    By what was removed from `noisy` (N, C, Y, X), where that is like white noise.
+    By what was removed from `noisy` (N, C, Y, X), where that is like white noise, or by what was
+    missed if `denoised` was filled in.
     """
     removed = noisy - denoised
     expected = square_mean(variance.mean(dim=1, keepdim=True), WIDE_WINDOW)
     times = _energy(removed, WIDE_WINDOW) / expected
-    detail = _detail(removed, denoised, times)
+    detail = _detail(removed, denoised, times, is_filled=is_filled)
     return 1 + (times / (1 + MARGIN) - 1).clamp(min=0) * (1 - detail)
 
 
@@ -98,7 +103,7 @@ def weigh_in(noisy: Tensor, filled: Tensor, variance: float) -> Tensor:
     samples = WIDE_WINDOW**2 * (1 if is_gray(noisy) else noisy.shape[1])
     by_chance = (2 / samples) ** 0.5  # the standard error of the energy of white noise
     energy = missed.square().mean(dim=1, keepdim=True)
-    noise = variance * stronger(noisy, filled, torch.full_like(noisy, variance))
+    noise = variance * stronger(noisy, filled, torch.full_like(noisy, variance), is_filled=True)
     share = _share(energy, WIDE_WINDOW, (1 + by_chance) * noise)
     return filled + share * noise_level.trusted(noisy, NoiseLevel(read=variance)) * missed
 
@@ -134,7 +139,7 @@ def _energy(removed: Tensor, side: int) -> Tensor:
     return square_mean(removed.square().mean(dim=1, keepdim=True), side)
 
 
-def _detail(removed: Tensor, denoised: Tensor, times: Tensor) -> Tensor:
+def _detail(removed: Tensor, denoised: Tensor, times: Tensor, *, is_filled: bool = False) -> Tensor:
     """How surely what was removed is no stronger white noise, from 0 to 1 (N, 1, Y, X).
 
     1 in all places unless from some many `times` the expected was removed, and it is like noise.
@@ -143,8 +148,11 @@ def _detail(removed: Tensor, denoised: Tensor, times: Tensor) -> Tensor:
         return torch.ones_like(times)
     unlike = _unlike(_correlations(removed))
     texture = square_variance(denoised, WIDE_WINDOW).mean(dim=1, keepdim=True)
-    flat = texture < FLAT * _energy(removed, WIDE_WINDOW)
-    uneven = ((times > UNEVEN) & flat | (times > UNEVEN_ANYWHERE)) & (unlike < 0.5)
+    flat = texture < (FLAT_FILLED if is_filled else FLAT) * _energy(removed, WIDE_WINDOW)
+    uneven = (times > UNEVEN) & flat
+    if not is_filled:
+        uneven |= times > UNEVEN_ANYWHERE
+    uneven &= unlike < 0.5
     return unlike if float(uneven.float().mean()) > UNEVEN_PART else torch.ones_like(times)
 
 

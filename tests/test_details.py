@@ -113,6 +113,16 @@ def test_own_samples_are_weighed_in_as_far_as_they_know_more() -> None:
     assert error(found[right], clean[right]) == pytest.approx(best, rel=0.02)
 
 
+def test_fur_does_not_pass_for_stronger_noise() -> None:
+    waves = 0.08 * torch.sin(torch.arange(128) * 2 * torch.pi / 16)
+    filled = (0.5 + waves).expand(1, 3, 128, 128).contiguous()
+    clean = sample("gaussian:15", filled)  # as fine as noise, and none of it can be filled in
+    noisy = clean + SIGMA * torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
+    found = details.weigh_in(noisy, filled, SIGMA**2)
+    best = ((15 / 255) ** -2 + SIGMA**-2) ** -0.5
+    assert error(found, clean) == pytest.approx(best, rel=0.02)
+
+
 def test_an_estimate_that_is_too_high_is_brought_down_by_what_is_predicted_well() -> None:
     clean, filled = weave()
     noisy = sample("gaussian:10", clean)
