@@ -65,24 +65,6 @@ def hide_pixels(pictures: Tensor, mask_ratio: float | Tensor, generator: torch.G
     return torch.where(visible > 0, pictures, HIDDEN_VALUE)
 
 
-def see(network: nn.Module, pictures: Tensor, visible: Tensor) -> Tensor:
-    """What `network` makes of the pixels of `pictures` (N, C, Y, X) that are `visible`.
-
-    A network that takes a mask beside the picture sees `visible` (N, 1, Y, X, 1 or 0) and zeros
-    in place of what is hidden; any other sees `HIDDEN_VALUE` there.
-    """
-    if not (channels := mask_channels(network)):
-        return network(torch.where(visible > 0, pictures, HIDDEN_VALUE))
-    shown = torch.cat([pictures * visible, visible.expand(-1, channels, -1, -1)], dim=1)
-    return network(shown.contiguous(memory_format=torch.channels_last))
-
-
-def mask_channels(network: nn.Module) -> int:
-    """The number of channels of the mask that `network` takes beside the picture."""
-    config = getattr(network, "config", {})
-    return config["inputs"] - config["channels"] if "inputs" in config else 0
-
-
 def masked_passes(
     network: nn.Module,
     pictures: Tensor,
@@ -101,11 +83,12 @@ def masked_passes(
     u = torch.rand(pictures[:, :1].shape, generator=generator, device=pictures.device)
     total = torch.zeros_like(pictures, dtype=torch.float32)
     for index in range(passes):
-        seen = turned(pictures, index % ORIENTATIONS)
         if draw is not None:
+            seen = turned(pictures, index % ORIENTATIONS)
             denoised = network(seen, draw(seen, mask_ratio, generator))
         else:
-            visible = ((u + index / passes) % 1 >= mask_ratio).to(pictures.dtype)
-            denoised = see(network, seen, turned(visible, index % ORIENTATIONS))
+            visible = (u + index / passes) % 1 >= mask_ratio
+            shown = torch.where(visible, pictures, HIDDEN_VALUE)
+            denoised = network(turned(shown, index % ORIENTATIONS))
         total += turned_back(denoised.float(), index % ORIENTATIONS)
     return total / passes

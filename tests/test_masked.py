@@ -61,19 +61,6 @@ def test_each_pixel_is_hidden_in_as_many_passes() -> None:
     assert len({tuple(seen.flatten().tolist()) for seen in network.seen}) == 8
 
 
-def test_a_network_that_takes_a_mask_is_shown_it() -> None:
-    network = Witness()
-    network.config = {"inputs": 4, "channels": 3}  # type: ignore[assignment]
-    noisy = torch.rand(2, 3, 32, 32) + 0.01
-    recipe = MaskedImageTraining(network="fill-resunet")
-    recipe.loss(network, noisy, torch.zeros(2, 4, 32, 32), generator())
-    shown, mask = network.seen[0][:, :3], network.seen[0][:, 3:]
-    assert torch.equal(shown, noisy * mask)
-    assert set(mask.unique().tolist()) == {0.0, 1.0}
-    assert recipe.network_config({"channels": 1}) == {"inputs": 2, "channels": 1}
-    assert MaskedImageTraining().network_config({"channels": 1}) == {"channels": 1}
-
-
 def test_training_hides_all_channels_of_most_pixels() -> None:
     network = Witness()
     noisy, clean = torch.rand(32, 3, 32, 32) + 0.01, torch.rand(32, 3, 32, 32)
@@ -127,20 +114,11 @@ def test_a_bad_mask_is_named(mask: str) -> None:
         MaskedImageTraining(mask=mask)
 
 
-@pytest.mark.parametrize(
-    ("network", "config"),
-    [("dilated-unet", {"channels": 3}), ("fill-resunet", {"channels": 3, "widths": (16, 24)})],
-)
-def test_it_learns_to_fill_in(
-    photos: Path,  # noqa: F811
-    tmp_path: Path,
-    network: str,
-    config: dict[str, Any],
-) -> None:
+def test_it_learns_to_fill_in(photos: Path, tmp_path: Path) -> None:  # noqa: F811
     seen: list[Progress] = []
     out = train(
         "masked", data=photos, out=tmp_path / "n.safetensors", noise="gaussian:15", steps=200,
-        network=network, config=config, patch=32, batch=4, device="cpu", precision="fp32",
+        config={"channels": 3}, patch=32, batch=4, device="cpu", precision="fp32",
         progress=seen.append,
     )  # fmt: skip
     assert seen[-1].loss < 0.8 * seen[0].loss

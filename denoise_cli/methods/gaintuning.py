@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .. import noise_kind, noise_level, objectives, views
 from ..adam import Adam
 from ..gains import fold, with_gains
-from ..masking import mask_channels, patch_mask
+from ..masking import patch_mask
 from ..noise_level import NoiseLevel
 from ..transforms import as_gray_as
 from ..views import SMALLEST_ERROR, Shown, View, sure_fall
@@ -389,7 +389,8 @@ class _AllVisible(nn.Module):
 
 
 def _seeing_all(network: nn.Module) -> nn.Module:
-    masks = mask_channels(network)
+    config: dict[str, int] = network.config  # type: ignore[assignment]
+    masks = config.get("inputs", config["channels"]) - config["channels"]
     return _AllVisible(network, masks) if masks else network
 
 

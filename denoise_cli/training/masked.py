@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..masking import draw_ratios, hide_pixels, masked_passes, pixel_mask, see
+from ..masking import draw_ratios, hide_pixels, masked_passes
 from ..networks.swin import MaskedSwin
 from ..values import parse_range
 
 PASSES = 4  # of a validation
-TAKE_MASKS = ("fill-resunet", "hourglass")
 
 
 @dataclass(frozen=True)
@@ -47,22 +44,16 @@ class MaskedImageTraining:
                 f"attention_mask must be at least 0 and below 1, not {self.attention_mask}"
             )
 
-    def network_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """`config`, with the inputs of a network that takes a mask: one for all channels."""
-        if self.network not in TAKE_MASKS:
-            return dict(config)
-        return {"inputs": config.get("channels", 3) + 1, **config}
-
     def loss(
         self, network: nn.Module, noisy: Tensor, clean: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one batch (N, C, Y, X) as the network sees it, and its parts."""
         ratios = draw_ratios(len(noisy), *parse_range(self.mask), generator)
+        shown = hide_pixels(noisy, ratios, generator)
         if isinstance(network, MaskedSwin):
-            shown = hide_pixels(noisy, ratios, generator)
             denoised = network(shown, network.draw_visible(shown, self.attention_mask, generator))
         else:
-            denoised = see(network, noisy, pixel_mask(noisy, ratios, generator, shared=True))
+            denoised = network(shown)
         main = (denoised.float() - clean).abs().mean()
         return main, {"main": main}
 
