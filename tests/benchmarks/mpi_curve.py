@@ -2,9 +2,10 @@
 
 Run it as ``python tests/benchmarks/mpi_curve.py [--side 256] [-o curve.png]`` from the repository
 (it needs matplotlib). White noise of sigma 25 is added to the middle of photos of scikit-image. A
-point is what comes out when one stops there: the steps so far, and what it takes to predict. The
-paper's form runs in single precision with the statistics of the picture at hand and the running
-average of its equation 9; it starts from the weights `mpi-hourglass`. Times are CPU seconds.
+point is what comes out when one stops there: the steps so far, and what it takes to predict; the
+last one of `mpi` has the pixels' own samples weighed in, as its result has. The paper's form runs
+in single precision with the statistics of the picture at hand and the running average of its
+equation 9; it starts from the weights `mpi-hourglass`. Times are CPU seconds.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def ours(name: str, noisy: torch.Tensor, curve: Curve) -> None:
     network = checkpoints.load(name).network.eval().to(memory_format=torch.channels_last)
     with device.resolve("cpu").autocast():
         generator = torch.Generator().manual_seed(0)
-        MPI().adapt(network, noisy, generator=generator, observer=curve)
+        adaptation = MPI().adapt(network, noisy, generator=generator, observer=curve)
+        curve.step(adaptation.steps, adaptation.predict, None)
 
 
 def papers(name: str, noisy: torch.Tensor, curve: Curve) -> None:
