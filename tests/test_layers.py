@@ -63,6 +63,7 @@ ALLOWED = {
     "errors": set(),
     "lanes": set(),
     **{leaf: set() for leaf in LEAVES},
+    "masking": {"orientation"},
 }
 TORCH_FREE = {"io", "image", "mosaic", "metrics", "errors", "trace", "store"}
 
