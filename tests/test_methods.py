@@ -115,6 +115,20 @@ def test_impulses_among_other_noise_never_make_it_worse() -> None:
     assert psnr(clean, result.samples) >= psnr(clean, Denoiser("none")(noisy))
 
 
+def test_weak_noise_that_the_network_passes_over_is_learned_from() -> None:
+    """Of a camera's JPEG of low ISO, which smooths what is flat."""
+    sharp = torch.from_numpy(noisy_scene("gaussian:1", 192)[0]).movedim(-1, 0)[None]
+    model = noise.parse("defocus:1+camera:0.0004,0.6,1+jpeg:90")
+    noisy, clean = (
+        picture[0].movedim(0, -1).numpy()
+        for picture in noise.sample_and_mean(model, sharp, sharp, torch.Generator().manual_seed(0))
+    )
+    result = Denoiser("ttt-mim", weights=gaussian_only()).run(noisy)
+    unadapted = Denoiser("none", weights=gaussian_only())(noisy)
+    assert result.kept_step > 0
+    assert psnr(clean, result.samples) > psnr(clean, unadapted) + 1
+
+
 def test_noise_that_texture_drowns_is_not_learned_from() -> None:
     """What such an adaptation is estimated to win is texture that it takes away."""
     _, noisy = noisy_scene("gaussian:1", 192)

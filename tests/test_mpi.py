@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from test_validation import scene
 
 from denoise_cli import Denoiser, checkpoints, networks, noise
@@ -102,6 +103,19 @@ def test_own_samples_are_weighed_in_under_white_noise(tmp_path: Path) -> None:
     assert "own samples" in with_own.reason
     assert "own samples" not in without.reason
     assert mse(with_own.samples, clean) < 0.95 * mse(without.samples, clean)
+
+
+@pytest.mark.parametrize("seed", [2, 4])  # the first part asked is all but in the texture
+def test_own_samples_are_weighed_in_beside_texture_that_no_fill_gets_right(seed: int) -> None:
+    rng = np.random.default_rng(0)
+    across, down = np.meshgrid(np.arange(512), np.arange(256))
+    clean = 0.5 + 0.2 * np.sin(across / 60) * np.cos(down / 45)
+    white = rng.standard_normal((256, 300))
+    fur = gaussian_filter(white, 0.9) - gaussian_filter(white, 1.8)
+    clean[:, :300] += 0.05 * fur / fur.std()
+    noisy = clean + 10 / 255 * rng.standard_normal(clean.shape)
+    method = Denoiser("mpi", steps=1, seed=seed, options={"passes": 4})
+    assert "own samples" in method.run(noisy.astype(np.float32)).reason
 
 
 @pytest.mark.parametrize("spec", ["poisson:20", "correlated:25,1", "salt-pepper:0.05"])

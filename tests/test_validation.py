@@ -16,6 +16,7 @@ from denoise_cli.validation import (
     RiskEstimate,
     SteinEstimate,
     flat_noise,
+    is_passed_over,
     noise_bound,
     noise_is_left,
 )
@@ -210,3 +211,16 @@ def test_even_texture_is_not_noise_that_is_left() -> None:
     noisy = clean + torch.randn(clean.shape, generator=generator) / 255
     assert not noise_is_left(noisy, clean)
     assert noise_is_left(noisy, noisy)
+
+
+def test_noise_is_passed_over_where_next_to_nothing_of_it_was_removed() -> None:
+    clean = scene()
+    added = noise.parse("gaussian:3").sample(clean, fixed(1)) - clean
+    noisy = clean + added
+    assert is_passed_over(noisy, noisy - 0.05 * added)
+    assert not is_passed_over(noisy, noisy - 0.5 * added)
+    assert not is_passed_over(noisy, clean)
+    # Grass is as even, but of the contrast of the picture.
+    grass = textured()
+    noisy = grass + added
+    assert not is_passed_over(noisy, noisy - 0.05 * added)

@@ -34,7 +34,8 @@ PATIENCE = 4  # looks without a better one
 EXAMINED = 10  # networks that are asked for those
 REMEMBERED = 32  # networks of past steps
 LR = 1e-3  # for the network of the paper
-LOOKED_AT, SMALLEST_SIDE = 256, 64  # of the part of the picture that tells what its noise is
+# Of the parts of the picture that tell what its noise is: their sides, and how many are asked.
+LOOKED_AT, SMALLEST_SIDE, PARTS = 256, 64, 3
 WARM_UP = 20  # steps: Adam's first ones are of full length whatever the gradient
 
 
@@ -270,13 +271,19 @@ def _white_noise(
     size = min(LOOKED_AT, *noisy.shape[-2:])
     if size < SMALLEST_SIDE or noise_kind.is_correlated(noisy):
         return None
-    part = random_crop(noisy, size, generator)
-    if has_impulses(part) or not noise_kind.is_uniform(noisy):
+    if not noise_kind.is_uniform(noisy):
         return None
-    filled = predict(part)
     estimated = noise_level.estimate(noisy).read
-    level = NoiseLevel(read=details.at_most_missed(part, filled, estimated))
-    return level if noise_kind.is_white(part, filled, level) else None
+    # Texture that no fill gets right, such as fur, is taken for noise that is not white.
+    for _ in range(PARTS if size < max(noisy.shape[-2:]) else 1):
+        part = random_crop(noisy, size, generator)
+        if has_impulses(part):
+            return None
+        filled = predict(part)
+        level = NoiseLevel(read=details.at_most_missed(part, filled, estimated))
+        if noise_kind.is_white(part, filled, level):
+            return level
+    return None
 
 
 def _weighed_in(predict: Predictor, level: NoiseLevel, noisy: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from ..validation import (
     ImpulseEstimate,
     RiskEstimate,
     SteinEstimate,
+    is_passed_over,
     noise_bound,
     noise_left,
 )
@@ -30,8 +31,8 @@ from .base import Adaptation, Observer, option, random_crop, require, too_small
 
 SMALLEST_SIDE = 64
 # Chosen on held-out training photos: what was learned from weaker noise (on 0..1) lost more often
-# than it won.
-WEAK_NOISE = 1.2 / 255
+# than it won; noise that the network passes over may be weaker.
+WEAK_NOISE, WEAKEST_NOISE = 1.2 / 255, 0.4 / 255
 # Stein's estimate is of first order in the noise: of stronger one, gains of 0.1 dB were losses.
 STRONG_NOISE = 45 / 255
 # Of the level by the correlation along scan lines: measured on dark synthetic micrographs.
@@ -100,13 +101,14 @@ class TTTMIM:
         risk: Estimate | None = None
         crop = random_crop(noisy, size, generator)
         if self.validate:
-            if (bound := noise_bound(crop)) < WEAK_NOISE:
+            with torch.no_grad():
+                denoised = network(crop).float()
+            bound = noise_bound(crop)
+            if bound < _weakest(crop, denoised):
                 observer.step(0, network, None)
                 sigma = 255 * bound
                 reason = f"noise of sigma {sigma:.1f} of 255 at most is too weak to learn from"
                 return Adaptation(network, reason=reason)
-            with torch.no_grad():
-                denoised = network(crop).float()
             risk = _estimate(noisy, crop, denoised, generator)
             if risk is None:
                 observer.step(0, network, None)
@@ -242,7 +244,8 @@ def _estimate(
             return None
         if level is None:
             # What is left hides nothing, and what it would be learned from may be texture.
-            return RiskEstimate(part, denoised, generator) if left > WEAK_NOISE**2 else None
+            enough = left > _weakest(part, denoised) ** 2
+            return RiskEstimate(part, denoised, generator) if enough else None
     # Of weak noise that a network knows it takes most away: what it leaves is texture.
     variance = level.variance(part).mean()
     removed = (part - denoised).square().mean()
@@ -254,6 +257,11 @@ def _estimate(
     higher = 1 + SCANNED_LOWERS * abs(scanned)
     level = NoiseLevel(level.shot * higher, level.read * higher)
     return SteinEstimate(part, level, trust, generator, scanned)
+
+
+def _weakest(noisy: Tensor, denoised: Tensor) -> float:
+    """The standard deviation of the weakest noise of `noisy` (1, C, Y, X) to learn from."""
+    return WEAKEST_NOISE if is_passed_over(noisy, denoised) else WEAK_NOISE
 
 
 def _independent(noisy: Tensor, part: Tensor, denoised: Tensor) -> NoiseLevel | None:
