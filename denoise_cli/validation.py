@@ -27,7 +27,7 @@ from .views import SMALLEST_ERROR, Errors, sure_fall
 
 # On training photos, what `RiskEstimate` took to gain less lost more often than it won; of noise
 # that was passed over, all of which a flat place shows, smaller gains are true.
-MINIMUM_GAIN_DB, PASSED_OVER_GAIN_DB = 1.3, 1.0
+MINIMUM_GAIN_DB, PASSED_OVER_GAIN_DB = 1.3, 0.5
 WINDOW = 16
 BRIGHTNESS_BINS = 8
 FLAT_FRACTION = 0.1
@@ -245,9 +245,9 @@ def noise_is_left(noisy: Tensor, denoised: Tensor) -> bool:
 def is_passed_over(noisy: Tensor, denoised: Tensor) -> bool:
     """Whether what `denoised` (1, C, Y, X) holds is noise of which next to nothing was removed.
 
-    Without the colors, of a contrast that is weak beside that of the picture, and even: of 240
-    training photos, clean or under white noise, one in forty passes for it, in which sand or grass
-    covers everything.
+    Of a contrast that is weak beside that of the picture, and even; colors do not count, which
+    cameras suppress in noise. Of clean training photos one in thirty passes for it: where grass or
+    sand covers all of it, or the grain of film.
     """
     coarse = _Flattest(noisy, denoised, WINDOW)
     faint = coarse.left < LUMA_CONTRAST * float(denoised.var())

@@ -37,6 +37,7 @@ WEAK_NOISE, WEAKEST_NOISE = 1.2 / 255, 0.4 / 255
 STRONG_NOISE = 45 / 255
 # Of the level by the correlation along scan lines: measured on dark synthetic micrographs.
 SCANNED_LOWERS = 0.6
+CROPS, MOSTLY_LEFT = 4, 0.5
 STRONGEST_TEXTURE, LEAST_REMOVED = 4 / 255, 0.3
 # Shares of the noise's variance in flat places, of the samples, and of how far they stand out.
 # Clean photos with impulses of 1 % are found to have 0.9 to 1.1 %.
@@ -60,8 +61,9 @@ class TTTMIM:
     of the noise, which is not its mean where the dark is clipped. An estimate of the error that
     needs no clean picture (see `denoise_cli.validation`) steers the steps: they get longer while it
     falls, a step that raises it is taken back and the next is shorter. The weights of the step with
-    the least estimated error are kept, the unadapted ones if no step gains at least 1.3 dB; where
-    the noise is white and its level can be told, that is Stein's estimate, and where there are
+    the least estimated error are kept, the unadapted ones if no step gains at least 1.3 dB, or 0.5
+    where the network passes over the noise so that all of a flat place shows it; where the noise is
+    white and its level can be told, that is Stein's estimate, and where there are
     impulses alone, what they cover is tried out elsewhere; both are exact enough to be followed for
     a gain of 0.15 and 0.1. Where the network leaves next to nothing of noise that is even there is
     nothing to gain, and where the noise is so weak that texture drowns it, nothing can be
@@ -99,21 +101,21 @@ class TTTMIM:
         adapted = copy.deepcopy(network).train()
         optimizer = Adam(adapted.parameters(), self.lr)
         risk: Estimate | None = None
-        crop = random_crop(noisy, size, generator)
         if self.validate:
-            with torch.no_grad():
-                denoised = network(crop).float()
-            bound = noise_bound(crop)
-            if bound < _weakest(crop, denoised):
+            part, denoised = _telling_part(network, noisy, size, generator)
+            bound = noise_bound(part)
+            if bound < _weakest(part, denoised):
                 observer.step(0, network, None)
                 sigma = 255 * bound
                 reason = f"noise of sigma {sigma:.1f} of 255 at most is too weak to learn from"
                 return Adaptation(network, reason=reason)
-            risk = _estimate(noisy, crop, denoised, generator)
+            risk = _estimate(noisy, part, denoised, generator)
             if risk is None:
                 observer.step(0, network, None)
                 return Adaptation(network, reason=KNOWN)
-        candidates = _Candidates(risk, crop)
+        else:
+            part = random_crop(noisy, size, generator)
+        candidates = _Candidates(risk, part)
         candidates.add(adapted)
         mask = self._mask(noisy, size, generator)
         observer.step(0, adapted, partial(_reconstruct, adapted, mask), **candidates.numbers())
@@ -223,6 +225,26 @@ class _Candidates:
         else:
             reason = f"none of {taken} steps is estimated to improve on the unadapted network"
         return Adaptation(network, taken, kept, gains[kept], reason)
+
+
+@torch.no_grad()
+def _telling_part(
+    network: nn.Module, noisy: Tensor, size: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """A random crop of `noisy` (N, C, Y, X) to estimate errors on, and what `network` makes of it.
+
+    Where the network leaves most of what flat places hold, texture may hide that it is noise: then
+    of a few crops one that shows it, if there is one.
+    """
+    crops = []
+    for _ in range(CROPS if size < max(noisy.shape[-2:]) else 1):
+        crop = random_crop(noisy, size, generator)
+        crops.append((crop, network(crop).float()))
+        if is_passed_over(*crops[-1]):
+            return crops[-1]
+        if noise_left(*crops[-1]) < MOSTLY_LEFT * noise_left(crop, crop):
+            break
+    return crops[0]
 
 
 def _estimate(
