@@ -237,8 +237,10 @@ def _telling_part(
     of a few crops one that shows it, if there is one.
     """
     crops = []
+    # How many are looked at does not change what the steps learn from.
+    others = torch.Generator(noisy.device).manual_seed(0)
     for _ in range(CROPS if size < max(noisy.shape[-2:]) else 1):
-        crop = random_crop(noisy, size, generator)
+        crop = random_crop(noisy, size, others if crops else generator)
         crops.append((crop, network(crop).float()))
         if is_passed_over(*crops[-1]):
             return crops[-1]
