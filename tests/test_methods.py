@@ -97,7 +97,7 @@ def test_known_noise_is_left_to_the_pretrained_network() -> None:
     assert "knows this noise" in result.reason
 
 
-@pytest.mark.parametrize(("spec", "least"), [("salt-pepper:0.08", 1), ("salt-pepper:0.02", 0)])
+@pytest.mark.parametrize(("spec", "least"), [("salt-pepper:0.1", 1), ("salt-pepper:0.02", 0)])
 def test_impulses_are_adapted_to_where_that_is_surely_better(spec: str, least: float) -> None:
     clean, noisy = noisy_scene(spec, 192)
     plain = Denoiser("none")(noisy)
