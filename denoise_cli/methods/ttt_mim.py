@@ -236,7 +236,7 @@ def _telling_part(
     Where the network leaves most of what flat places hold, texture may hide that it is noise: then
     of a few crops one that shows it, if there is one.
     """
-    crops = []
+    crops: list[tuple[Tensor, Tensor]] = []
     # How many are looked at does not change what the steps learn from.
     others = torch.Generator(noisy.device).manual_seed(0)
     for _ in range(CROPS if size < max(noisy.shape[-2:]) else 1):
