@@ -239,17 +239,20 @@ def noise_is_left(noisy: Tensor, denoised: Tensor) -> bool:
         return coarse.share > GRAY_SHARE and coarse.evenness > GRAY_EVENNESS
     colored = fine.color_share > COLOR_SHARE and fine.color_evenness > COLOR_EVENNESS
     limit = TEXTURE_TO_COLOR_EVEN if coarse.evenness > EVEN else TEXTURE_TO_COLOR
-    return (colored and fine.texture_to_color < limit) or is_passed_over(noisy, denoised)
+    return (colored and fine.texture_to_color < limit) or _passes_over(coarse, denoised)
 
 
 def is_passed_over(noisy: Tensor, denoised: Tensor) -> bool:
     """Whether what `denoised` (1, C, Y, X) holds is noise of which next to nothing was removed.
 
     Of a contrast that is weak beside that of the picture, and even; colors do not count, which
-    cameras suppress in noise. Of clean training photos one in thirty passes for it: where grass or
+    cameras suppress in noise. Of clean training photos one in 25 passes for it: where grass or
     sand covers all of it, or the grain of film.
     """
-    coarse = _Flattest(noisy, denoised, WINDOW)
+    return _passes_over(_Flattest(noisy, denoised, WINDOW), denoised)
+
+
+def _passes_over(coarse: _Flattest, denoised: Tensor) -> bool:
     faint = coarse.left < LUMA_CONTRAST * float(denoised.var())
     faint = faint and coarse.left < coarse.share * LUMA_REMOVED
     return faint and coarse.share > LUMA_SHARE and coarse.evenness > GRAY_EVENNESS

@@ -269,9 +269,7 @@ def _white_noise(
 ) -> NoiseLevel | None:
     """The level of the noise of `noisy` (N, C, Y, X), if it is white."""
     size = min(LOOKED_AT, *noisy.shape[-2:])
-    if size < SMALLEST_SIDE or noise_kind.is_correlated(noisy):
-        return None
-    if not noise_kind.is_uniform(noisy):
+    if size < SMALLEST_SIDE or noise_kind.is_correlated(noisy) or not noise_kind.is_uniform(noisy):
         return None
     estimated = noise_level.estimate(noisy).read
     # Texture that no fill gets right, such as fur, is taken for noise that is not white.

@@ -37,6 +37,8 @@ WEAK_NOISE, WEAKEST_NOISE = 1.2 / 255, 0.4 / 255
 STRONG_NOISE = 45 / 255
 # Of the level by the correlation along scan lines: measured on dark synthetic micrographs.
 SCANNED_LOWERS = 0.6
+# Of the parts looked at for noise that was passed over: how many at most, and of what the flattest
+# places hold the share that the network must leave for another one.
 CROPS, MOSTLY_LEFT = 4, 0.5
 STRONGEST_TEXTURE, LEAST_REMOVED = 4 / 255, 0.3
 # Shares of the noise's variance in flat places, of the samples, and of how far they stand out.
@@ -63,9 +65,9 @@ class TTTMIM:
     falls, a step that raises it is taken back and the next is shorter. The weights of the step with
     the least estimated error are kept, the unadapted ones if no step gains at least 1.3 dB, or 0.5
     where the network passes over the noise so that all of a flat place shows it; where the noise is
-    white and its level can be told, that is Stein's estimate, and where there are
-    impulses alone, what they cover is tried out elsewhere; both are exact enough to be followed for
-    a gain of 0.15 and 0.1. Where the network leaves next to nothing of noise that is even there is
+    white and its level can be told, that is Stein's estimate, and where there are impulses alone,
+    what they cover is tried out elsewhere; both are exact enough to be followed for a gain of 0.15
+    and 0.1. Where the network leaves next to nothing of noise that is even there is
     nothing to gain, and where the noise is so weak that texture drowns it, nothing can be
     estimated, and there is no adaptation at all.
     """
@@ -101,8 +103,9 @@ class TTTMIM:
         adapted = copy.deepcopy(network).train()
         optimizer = Adam(adapted.parameters(), self.lr)
         risk: Estimate | None = None
+        part = random_crop(noisy, size, generator)
         if self.validate:
-            part, denoised = _telling_part(network, noisy, size, generator)
+            part, denoised = _telling_part(network, noisy, part)
             bound = noise_bound(part)
             if bound < _weakest(part, denoised):
                 observer.step(0, network, None)
@@ -113,8 +116,6 @@ class TTTMIM:
             if risk is None:
                 observer.step(0, network, None)
                 return Adaptation(network, reason=KNOWN)
-        else:
-            part = random_crop(noisy, size, generator)
         candidates = _Candidates(risk, part)
         candidates.add(adapted)
         mask = self._mask(noisy, size, generator)
@@ -228,25 +229,24 @@ class _Candidates:
 
 
 @torch.no_grad()
-def _telling_part(
-    network: nn.Module, noisy: Tensor, size: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """A random crop of `noisy` (N, C, Y, X) to estimate errors on, and what `network` makes of it.
+def _telling_part(network: nn.Module, noisy: Tensor, part: Tensor) -> tuple[Tensor, Tensor]:
+    """A part of `noisy` (N, C, Y, X) to estimate errors on, and what `network` makes of it.
 
-    Where the network leaves most of what flat places hold, texture may hide that it is noise: then
-    of a few crops one that shows it, if there is one.
+    That is the random crop `part`; but where the network leaves most of what flat places hold,
+    texture may hide that it is noise: then of a few crops one that shows it, if there is one.
     """
-    crops: list[tuple[Tensor, Tensor]] = []
+    first = looked = part, network(part).float()
+    size = part.shape[-1]
     # How many are looked at does not change what the steps learn from.
-    others = torch.Generator(noisy.device).manual_seed(0)
-    for _ in range(CROPS if size < max(noisy.shape[-2:]) else 1):
-        crop = random_crop(noisy, size, others if crops else generator)
-        crops.append((crop, network(crop).float()))
-        if is_passed_over(*crops[-1]):
-            return crops[-1]
-        if noise_left(*crops[-1]) < MOSTLY_LEFT * noise_left(crop, crop):
-            break
-    return crops[0]
+    generator = torch.Generator(noisy.device).manual_seed(0)
+    for _ in range(CROPS - 1 if size < max(noisy.shape[-2:]) else 0):
+        if is_passed_over(*looked):
+            return looked
+        if noise_left(*looked) < MOSTLY_LEFT * noise_left(looked[0], looked[0]):
+            return first
+        part = random_crop(noisy, size, generator)
+        looked = part, network(part).float()
+    return looked if is_passed_over(*looked) else first
 
 
 def _estimate(
