@@ -32,13 +32,16 @@ WINDOW = 16
 BRIGHTNESS_BINS = 8
 FLAT_FRACTION = 0.1
 STEP = 0.3
+EXAMINED = 2  # parts of a picture
 # What `noise_is_left` asks for: more than clean photos and photos under known noise show, flat or
 # textured, measured on held-out training photos.
 SMALL_WINDOW = 8
 COLOR_SHARE, COLOR_EVENNESS = 0.005, 0.45
 TEXTURE_TO_COLOR, TEXTURE_TO_COLOR_EVEN = 4.0, 8.0  # noise whose channels correlate by 0.9, 0.94
 GRAY_SHARE, GRAY_EVENNESS, EVEN = 0.1, 0.6, 0.65
-LUMA_SHARE, LUMA_CONTRAST, LUMA_REMOVED = 50.0, 0.05, (0.5 / 255) ** 2
+LUMA_CONTRAST, LUMA_REMOVED = 0.05, (0.5 / 255) ** 2
+# Share and evenness: of one part, and of several, all of which texture seldom covers.
+LUMA_OF_ONE, LUMA_OF_SEVERAL = (50.0, GRAY_EVENNESS), (20.0, 0.5)
 
 
 class Estimate:
@@ -165,21 +168,31 @@ class RiskEstimate(Estimate):
 
     Parameters
     ----------
-    noisy : Tensor (1, C, Y, X)
-        As the network sees it; sides of at least 64.
-    denoised : Tensor (1, C, Y, X)
+    noisy : Tensor (K, C, Y, X)
+        Parts of the picture, as the network sees them; sides of at least 64. The error is estimated
+        on the first `EXAMINED`, with noise from all of them.
+    denoised : Tensor (K, C, Y, X)
         A first denoised version, of the unadapted network: shows where the picture is flat.
     generator : torch.Generator
         Places the probe.
+    passed_over : bool, optional
+        Whether the noise was passed over; told from the parts by default.
     """
 
     smallest_error = 0.01
 
-    def __init__(self, noisy: Tensor, denoised: Tensor, generator: torch.Generator) -> None:
-        self.noisy = noisy
-        passed_over = is_passed_over(noisy, denoised)
+    def __init__(
+        self,
+        noisy: Tensor,
+        denoised: Tensor,
+        generator: torch.Generator,
+        passed_over: bool | None = None,
+    ) -> None:
+        self.noisy = noisy[:EXAMINED]
+        if passed_over is None:
+            passed_over = is_passed_over(noisy, denoised)
         self.least_gain_db = PASSED_OVER_GAIN_DB if passed_over else MINIMUM_GAIN_DB
-        self.probe = flat_noise(noisy, denoised, generator)
+        self.probe = flat_noise(noisy, denoised, generator, passed_over)[:EXAMINED]
         self.variance = float(self.probe.square().mean())
 
     def __call__(self, predict: Predict) -> float:
@@ -196,18 +209,20 @@ class RiskEstimate(Estimate):
         return float(residual + 2 * passed) - self.variance
 
 
-def flat_noise(noisy: Tensor, denoised: Tensor, generator: torch.Generator) -> Tensor:
-    """Noise like that of `noisy` (1, C, Y, X), independent of it; same shape.
+def flat_noise(
+    noisy: Tensor, denoised: Tensor, generator: torch.Generator, passed_over: bool | None = None
+) -> Tensor:
+    """Noise (K, C, Y, X) like that of `noisy`, independent of it; same shape.
 
     Every place gets the detrended samples of a window that is flat in `denoised` and of about the
-    same brightness, flipped at random. If `denoised` is clean, the noise is what was taken away;
-    if noise is left in it, the noise is all that is in the window.
+    same brightness, from any of the pictures, flipped at random. If `denoised` is clean, the noise
+    is what was taken away; if noise is left in it, the noise is all that is in the window.
     """
     brightness, samples, left = _detrended(noisy, denoised, WINDOW)
     removed = samples - left
     spread_left, spread_removed = _energy(left), _energy(removed)
     donors = _flat_donors(brightness, spread_left, _usable(spread_left + spread_removed))
-    residuals = samples if noise_is_left(noisy, denoised) else removed
+    residuals = samples if noise_is_left(noisy, denoised, passed_over) else removed
 
     # Pieces overlap by half under a window whose squares sum to 1, which keeps the variance and,
     # better than pieces laid edge to edge, the correlation.
@@ -222,32 +237,39 @@ def flat_noise(noisy: Tensor, denoised: Tensor, generator: torch.Generator) -> T
     sine = torch.sin(math.pi * (torch.arange(WINDOW, device=noisy.device) + 0.5) / WINDOW)
     pieces = pieces * sine * sine.reshape(-1, 1)
     size = ((rows + 1) * half, (columns + 1) * half)
-    field = F.fold(pieces.flatten(1).T[None].contiguous(), size, WINDOW, stride=half)
+    columns_of_pieces = pieces.reshape(len(noisy), rows * columns, -1).transpose(1, 2)
+    field = F.fold(columns_of_pieces, size, WINDOW, stride=half)
     return field[..., half : half + noisy.shape[-2], half : half + noisy.shape[-1]]
 
 
-def noise_is_left(noisy: Tensor, denoised: Tensor) -> bool:
-    """Whether `denoised` (1, C, Y, X) still holds noise of `noisy`, and not just texture.
+def noise_is_left(noisy: Tensor, denoised: Tensor, passed_over: bool | None = None) -> bool:
+    """Whether `denoised` (K, C, Y, X) still holds noise of `noisy`, and not just texture.
 
     Noise leaves no place clean: of all windows of one brightness, even the flattest hold much of
     it, and about as much as others. Texture is uneven, and it has little color: in a color picture
     the differences of the channels tell the two apart even where all of the picture is textured.
-    Noise without color (cameras suppress it) passes for noise only if next to nothing was removed.
+    Noise without color (cameras suppress it) passes for noise only if next to nothing was removed:
+    if it was `passed_over`, by default as `is_passed_over` finds.
     """
     fine, coarse = _Flattest(noisy, denoised, SMALL_WINDOW), _Flattest(noisy, denoised, WINDOW)
+    if passed_over is None:
+        passed_over = _passes_over(coarse, denoised)
+    if passed_over:
+        return True
     if not fine.has_color:
         return coarse.share > GRAY_SHARE and coarse.evenness > GRAY_EVENNESS
     colored = fine.color_share > COLOR_SHARE and fine.color_evenness > COLOR_EVENNESS
     limit = TEXTURE_TO_COLOR_EVEN if coarse.evenness > EVEN else TEXTURE_TO_COLOR
-    return (colored and fine.texture_to_color < limit) or _passes_over(coarse, denoised)
+    return colored and fine.texture_to_color < limit
 
 
 def is_passed_over(noisy: Tensor, denoised: Tensor) -> bool:
-    """Whether what `denoised` (1, C, Y, X) holds is noise of which next to nothing was removed.
+    """Whether what `denoised` (K, C, Y, X) holds is noise of which next to nothing was removed.
 
     Of a contrast that is weak beside that of the picture, and even; colors do not count, which
-    cameras suppress in noise. Of clean training photos one in 25 passes for it: where grass or
-    sand covers all of it, or the grain of film.
+    cameras suppress in noise. By one part of 256 pixels a side, one in 13 clean training photos
+    passes for it, where grass or sand covers all of the part, or the grain of film; by eight parts
+    together, one in 25.
     """
     return _passes_over(_Flattest(noisy, denoised, WINDOW), denoised)
 
@@ -255,11 +277,20 @@ def is_passed_over(noisy: Tensor, denoised: Tensor) -> bool:
 def _passes_over(coarse: _Flattest, denoised: Tensor) -> bool:
     faint = coarse.left < LUMA_CONTRAST * float(denoised.var())
     faint = faint and coarse.left < coarse.share * LUMA_REMOVED
-    return faint and coarse.share > LUMA_SHARE and coarse.evenness > GRAY_EVENNESS
+    share, evenness = LUMA_OF_ONE if len(denoised) == 1 else LUMA_OF_SEVERAL
+    return faint and coarse.share > share and coarse.evenness > evenness
+
+
+def evenness(noisy: Tensor, denoised: Tensor) -> float:
+    """How even what `denoised` (K, C, Y, X) holds in the flattest places is, 0 to 1.
+
+    That of the flattest windows over that of the flatter ones: of noise most, of texture little.
+    """
+    return _Flattest(noisy, denoised, WINDOW).evenness
 
 
 def noise_left(noisy: Tensor, denoised: Tensor) -> float:
-    """The variance that the flattest places of `denoised` (1, C, Y, X) hold: noise that is left.
+    """The variance that the flattest places of `denoised` (K, C, Y, X) hold: noise that is left.
 
     A median over brightness; the faintest texture counts as well, so it is for comparing.
     """
@@ -267,7 +298,7 @@ def noise_left(noisy: Tensor, denoised: Tensor) -> float:
 
 
 def noise_bound(noisy: Tensor) -> float:
-    """The standard deviation that the noise of `noisy` (1, C, Y, X) has at most.
+    """The standard deviation that the noise of `noisy` (K, C, Y, X) has at most.
 
     What the flattest windows hold, noise and the faintest texture, as the median over brightness.
     Correlated noise passes for somewhat weaker, since each window's plane is subtracted.
@@ -353,9 +384,9 @@ def _detrended(noisy: Tensor, denoised: Tensor, size: int) -> tuple[Tensor, Tens
     return brightness, _detrend(windows), _detrend(_windows(denoised, size))
 
 
-def _windows(picture: Tensor, size: int) -> Tensor:
-    unfolded = F.unfold(picture, size, stride=size // 2)[0].transpose(0, 1)
-    return unfolded.reshape(-1, picture.shape[1], size, size)
+def _windows(pictures: Tensor, size: int) -> Tensor:
+    unfolded = F.unfold(pictures, size, stride=size // 2).transpose(1, 2)
+    return unfolded.reshape(-1, pictures.shape[1], size, size)
 
 
 def _detrend(windows: Tensor) -> Tensor:

@@ -117,16 +117,34 @@ def test_impulses_among_other_noise_never_make_it_worse() -> None:
 
 def test_weak_noise_that_the_network_passes_over_is_learned_from() -> None:
     """Of a camera's JPEG of low ISO, which smooths what is flat."""
-    sharp = torch.from_numpy(noisy_scene("gaussian:1", 192)[0]).movedim(-1, 0)[None]
-    model = noise.parse("defocus:1+camera:0.0004,0.6,1+jpeg:90")
-    noisy, clean = (
-        picture[0].movedim(0, -1).numpy()
-        for picture in noise.sample_and_mean(model, sharp, sharp, torch.Generator().manual_seed(0))
-    )
+    clean, noisy = weakly_noisy()
     result = Denoiser("ttt-mim", weights=gaussian_only()).run(noisy)
     unadapted = Denoiser("none", weights=gaussian_only())(noisy)
     assert result.kept_step > 0
     assert psnr(clean, result.samples) > psnr(clean, unadapted) + 1
+
+
+def weakly_noisy(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """A clean picture, and noisy as a network for Gaussian noise passes it over."""
+    sharp = scene(192)
+    model = noise.parse("defocus:1+camera:0.0004,0.6,1+jpeg:90")
+    noisy, clean = (
+        picture[0].movedim(0, -1).numpy()
+        for picture in noise.sample_and_mean(model, sharp, sharp, fixed(seed))
+    )
+    return clean, noisy
+
+
+def fixed(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_what_passes_for_weak_noise_in_a_part_of_the_picture_is_not_learned_from() -> None:
+    """Sand, say: noise would be in the rest as well."""
+    (_, first), (clean, second) = weakly_noisy(0), weakly_noisy(1)
+    beach = np.concatenate([first, second, clean], axis=1)
+    result = Denoiser("ttt-mim", weights=gaussian_only()).run(beach)
+    np.testing.assert_array_equal(result.samples, Denoiser("none", weights=gaussian_only())(beach))
 
 
 def test_noise_that_texture_drowns_is_not_learned_from() -> None:

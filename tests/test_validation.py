@@ -224,3 +224,24 @@ def test_noise_is_passed_over_where_next_to_nothing_of_it_was_removed() -> None:
     grass = textured()
     noisy = grass + added
     assert not is_passed_over(noisy, noisy - 0.05 * added)
+
+
+def test_noise_is_in_all_parts_of_a_picture_and_sand_is_not() -> None:
+    plain = scene()
+    sand = noise.parse("gaussian:3").sample(plain, fixed(1))
+    grains = noise.parse("gaussian:0.2").sample(plain, fixed(2)) - plain
+    assert is_passed_over(sand, sand - grains)
+    assert not is_passed_over(torch.cat([sand, plain]), torch.cat([sand, plain]) - grains)
+    both = torch.cat([sand, noise.parse("gaussian:3").sample(plain, fixed(3))])
+    assert is_passed_over(both, both - grains)
+
+
+def test_the_noise_of_flat_places_may_come_from_other_parts() -> None:
+    """Of a part that is flat nowhere, texture would pass for noise."""
+    slope = torch.linspace(0.3, 0.7, 192).expand(1, 3, 192, -1)
+    parts = torch.cat([textured(), slope])
+    noisy = noise.parse("correlated:8,0.8").sample(parts, fixed(1))
+    alone, together = (flat_noise(part, part, fixed(0)) for part in (noisy[:1], noisy))
+    assert together.shape == noisy.shape
+    assert together[0].std() == pytest.approx(8 / 255, rel=0.3)
+    assert alone.std() > 1.7 * together[0].std()

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from .. import collaborative, details, lanes, noise_kind, noise_level, resampling, views
 from ..noise_level import NoiseLevel
 from ..orientation import ORIENTATIONS, turned, turned_back
-from ..validation import noise_left
+from ..validation import noise_bound, noise_left
 from ..views import Shown, View
 from .base import Adaptation, Candidate, Member, Observer, Predictor, option, random_crop, require
-from .ttt_mim import SMALLEST_SIDE, TTTMIM, has_impulses
+from .ttt_mim import SMALLEST_SIDE, TTTMIM, WEAK_NOISE, has_impulses
 
 BUDGETS = ("fast", "balanced", "best")
 DEFAULT, WHITE, ADAPTED = "ttt-mim", "white-noise", "ttt-mim-gaussian"
@@ -132,7 +132,8 @@ class Auto:
         if has_impulses(look.part):
             return self._surely_better(choice, task) if self.steps else choice
         choice = replace(choice, is_known=first <= KNOWN * look.noise, is_everywhere=True)
-        if not choice.is_known and self.steps:
+        # Of weaker noise, an adapted network leaves less in flat places alone.
+        if not choice.is_known and self.steps and noise_bound(look.part) >= WEAK_NOISE:
             adapted, made = _adapted(every[ADAPTED], task)
             choice = replace(choice, steps=made.steps)
             name = f"{ADAPTED}, {'adapted' if made.kept_step else 'as is'}"

@@ -6,6 +6,7 @@ import copy
 import math
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from ..validation import (
     ImpulseEstimate,
     RiskEstimate,
     SteinEstimate,
+    evenness,
     is_passed_over,
     noise_bound,
     noise_left,
@@ -37,9 +39,9 @@ WEAK_NOISE, WEAKEST_NOISE = 1.2 / 255, 0.4 / 255
 STRONG_NOISE = 45 / 255
 # Of the level by the correlation along scan lines: measured on dark synthetic micrographs.
 SCANNED_LOWERS = 0.6
-# Of the parts looked at for noise that was passed over: how many at most, and of what the flattest
-# places hold the share that the network must leave for another one.
-CROPS, MOSTLY_LEFT = 4, 0.5
+# How many parts are looked at, across and down, where the network leaves that share of what flat
+# places hold.
+PARTS_ACROSS, MOSTLY_LEFT = 3, 0.5
 STRONGEST_TEXTURE, LEAST_REMOVED = 4 / 255, 0.3
 # Shares of the noise's variance in flat places, of the samples, and of how far they stand out.
 # Clean photos with impulses of 1 % are found to have 0.9 to 1.1 %.
@@ -105,14 +107,14 @@ class TTTMIM:
         risk: Estimate | None = None
         part = random_crop(noisy, size, generator)
         if self.validate:
-            part, denoised = _telling_part(network, noisy, part)
-            bound = noise_bound(part)
-            if bound < _weakest(part, denoised):
+            look = _Look.at(network, noisy, part)
+            part, bound = look.parts[:1], noise_bound(look.parts)
+            if bound < look.weakest:
                 observer.step(0, network, None)
                 sigma = 255 * bound
                 reason = f"noise of sigma {sigma:.1f} of 255 at most is too weak to learn from"
                 return Adaptation(network, reason=reason)
-            risk = _estimate(noisy, part, denoised, generator)
+            risk = _estimate(noisy, look, generator)
             if risk is None:
                 observer.step(0, network, None)
                 return Adaptation(network, reason=KNOWN)
@@ -228,34 +230,70 @@ class _Candidates:
         return Adaptation(network, taken, kept, gains[kept], reason)
 
 
-@torch.no_grad()
-def _telling_part(network: nn.Module, noisy: Tensor, part: Tensor) -> tuple[Tensor, Tensor]:
-    """A part of `noisy` (N, C, Y, X) to estimate errors on, and what `network` makes of it.
+@dataclass(frozen=True)
+class _Look:
+    """Parts of a picture, and what the unadapted network makes of them.
 
-    That is the random crop `part`; but where the network leaves most of what flat places hold,
-    texture may hide that it is noise: then of a few crops one that shows it, if there is one.
+    Attributes
+    ----------
+    parts, denoised : Tensor (K, C, Y, X)
+        The first ones are those to estimate errors on.
+    passed_over : bool
+        Whether the network passes over the noise in them.
     """
-    first = looked = part, network(part).float()
-    size = part.shape[-1]
-    # How many are looked at does not change what the steps learn from.
-    generator = torch.Generator(noisy.device).manual_seed(0)
-    for _ in range(CROPS - 1 if size < max(noisy.shape[-2:]) else 0):
-        if is_passed_over(*looked):
-            return looked
-        if noise_left(*looked) < MOSTLY_LEFT * noise_left(looked[0], looked[0]):
-            return first
-        part = random_crop(noisy, size, generator)
-        looked = part, network(part).float()
-    return looked if is_passed_over(*looked) else first
+
+    parts: Tensor
+    denoised: Tensor
+    passed_over: bool
+
+    @classmethod
+    @torch.no_grad()
+    def at(cls, network: nn.Module, noisy: Tensor, part: Tensor) -> _Look:
+        """At the random crop `part` of `noisy` (N, C, Y, X).
+
+        But where the network leaves most of what flat places hold, parts all over the picture show
+        whether that is noise, which is in all of them, or texture. Errors are then estimated where
+        it is the most even, which shows noise best, and on `part`, which shows what is lost.
+        """
+        denoised, size = network(part).float(), part.shape[-1]
+        if size == max(noisy.shape[-2:]):
+            return cls(part, denoised, is_passed_over(part, denoised))
+        if noise_left(part, denoised) < MOSTLY_LEFT * noise_left(part, part):
+            return cls(part, denoised, passed_over=False)
+        parts = _spread(noisy, size)
+        results = network(parts).float()
+        if not is_passed_over(parts, results):
+            return cls(part, denoised, passed_over=False)
+        even = [evenness(*each) for each in zip(parts.split(1), results.split(1), strict=True)]
+        most = even.index(max(even))
+
+        def ordered(several: Tensor, one: Tensor) -> Tensor:
+            return torch.cat([several[most : most + 1], one, several[:most], several[most + 1 :]])
+
+        return cls(ordered(parts, part), ordered(results, denoised), passed_over=True)
+
+    @property
+    def weakest(self) -> float:
+        """The standard deviation of the weakest noise to learn from."""
+        return WEAKEST_NOISE if self.passed_over else WEAK_NOISE
 
 
-def _estimate(
-    noisy: Tensor, part: Tensor, denoised: Tensor, generator: torch.Generator
-) -> Estimate | None:
-    """What fits the noise of `noisy` (N, C, Y, X); None if the network plainly knows that noise.
+def _spread(noisy: Tensor, size: int) -> Tensor:
+    """Parts (K, C, size, size) of `noisy` (N, C, Y, X), evenly spread over rows and columns."""
+    rows, columns = (
+        torch.linspace(0, side - size, PARTS_ACROSS).round().int().tolist()
+        for side in noisy.shape[-2:]
+    )
+    parts = [
+        noisy[k % len(noisy), :, y : y + size, x : x + size]
+        for k, (y, x) in enumerate(product(rows, columns))
+    ]
+    return torch.stack(parts).contiguous(memory_format=torch.channels_last)
 
-    It is made on `part` of it; `denoised` is what the network makes of that part.
-    """
+
+def _estimate(noisy: Tensor, look: _Look, generator: torch.Generator) -> Estimate | None:
+    """What fits the noise of `noisy` (N, C, Y, X); None if the network plainly knows that noise."""
+    part, denoised = look.parts[:1], look.denoised[:1]
     level = _independent(noisy, part, denoised)
     if level is None or not level.shot:
         if (places := _impulses_taken_away(part, denoised)) is not None:
@@ -263,13 +301,14 @@ def _estimate(
             if (part - denoised)[~places].abs().median() > WEAK_NOISE:
                 return None
             return ImpulseEstimate(part, denoised, places, generator)
-        left = noise_left(part, denoised)
-        if left < KNOWN_LEFT * noise_left(part, part):
+        left = noise_left(look.parts, look.denoised)
+        if left < KNOWN_LEFT * noise_left(look.parts, look.parts):
             return None
         if level is None:
             # What is left hides nothing, and what it would be learned from may be texture.
-            enough = left > _weakest(part, denoised) ** 2
-            return RiskEstimate(part, denoised, generator) if enough else None
+            if not look.passed_over and left <= WEAK_NOISE**2:
+                return None
+            return RiskEstimate(look.parts, look.denoised, generator, passed_over=look.passed_over)
     # Of weak noise that a network knows it takes most away: what it leaves is texture.
     variance = level.variance(part).mean()
     removed = (part - denoised).square().mean()
@@ -281,11 +320,6 @@ def _estimate(
     higher = 1 + SCANNED_LOWERS * abs(scanned)
     level = NoiseLevel(level.shot * higher, level.read * higher)
     return SteinEstimate(part, level, trust, generator, scanned)
-
-
-def _weakest(noisy: Tensor, denoised: Tensor) -> float:
-    """The standard deviation of the weakest noise of `noisy` (1, C, Y, X) to learn from."""
-    return WEAKEST_NOISE if is_passed_over(noisy, denoised) else WEAK_NOISE
 
 
 def _independent(noisy: Tensor, part: Tensor, denoised: Tensor) -> NoiseLevel | None:
