@@ -231,6 +231,14 @@ def test_gray_pictures_are_tuned_to_as_well() -> None:
     assert psnr(clean, after.samples) > psnr(clean, before.samples)
 
 
+def test_no_other_network_is_adapted_to_noise_that_is_too_weak() -> None:
+    """It would leave less of it in flat places, and more elsewhere."""
+    for spec, is_tried in (("correlated:1,1.5,1", False), ("correlated:12,2.5,1", True)):
+        _, noisy = pictures(192, spec=spec)
+        tried = [each.name for each in Denoiser("auto", steps=8).run(noisy).candidates]
+        assert any(name.startswith(f"{ADAPTED},") for name in tried) == is_tried
+
+
 def test_it_says_what_it_compared(folder: Path, call: Callable[..., Any]) -> None:
     _, noisy = pictures(128, spec="gaussian:25")
     Image.fromarray(np.uint8(np.clip(noisy, 0, 1) * 255)).save("a.png")
