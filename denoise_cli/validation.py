@@ -268,8 +268,8 @@ def is_passed_over(noisy: Tensor, denoised: Tensor) -> bool:
 
     Of a contrast that is weak beside that of the picture, and even; colors do not count, which
     cameras suppress in noise. By one part of 256 pixels a side, one in 13 clean training photos
-    passes for it, where grass or sand covers all of the part, or the grain of film; by eight parts
-    together, one in 25.
+    passes for it, where grass or sand covers all of the part, or the grain of film; by nine parts
+    together, one in 22.
     """
     return _passes_over(_Flattest(noisy, denoised, WINDOW), denoised)
 
