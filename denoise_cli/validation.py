@@ -251,11 +251,12 @@ def noise_is_left(noisy: Tensor, denoised: Tensor, passed_over: bool | None = No
     Noise without color (cameras suppress it) passes for noise only if next to nothing was removed:
     if it was `passed_over`, by default as `is_passed_over` finds.
     """
-    fine, coarse = _Flattest(noisy, denoised, SMALL_WINDOW), _Flattest(noisy, denoised, WINDOW)
+    coarse = _Flattest(noisy, denoised, WINDOW)
     if passed_over is None:
         passed_over = _passes_over(coarse, denoised)
     if passed_over:
         return True
+    fine = _Flattest(noisy, denoised, SMALL_WINDOW)
     if not fine.has_color:
         return coarse.share > GRAY_SHARE and coarse.evenness > GRAY_EVENNESS
     colored = fine.color_share > COLOR_SHARE and fine.color_evenness > COLOR_EVENNESS

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
-from test_validation import scene
+from test_validation import fixed, scene
 
 from denoise_cli import Denoiser, checkpoints, methods, noise
 from denoise_cli.errors import UsageError
@@ -133,10 +133,6 @@ def weakly_noisy(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         for picture in noise.sample_and_mean(model, sharp, sharp, fixed(seed))
     )
     return clean, noisy
-
-
-def fixed(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def test_what_passes_for_weak_noise_in_a_part_of_the_picture_is_not_learned_from() -> None:
