@@ -110,6 +110,22 @@ def test_noise_reduction_of_a_camera_leaves_coarse_color() -> None:
     assert lag(smoothed) > 0.6 > lag(plain) + 0.3
 
 
+def test_bilateral_noise_reduction_spares_texture_and_the_noise_in_it() -> None:
+    clean = torch.full((2, 3, 64, 128), 0.5)
+    texture = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(1))
+    clean[..., 64:] += 0.6 * (texture - 0.5)
+    plain, reduced = (
+        sample(spec, clean) - clean for spec in ("gaussian:10", "gaussian:10+bilateral:1.5,1.5,0")
+    )
+    flat, textured = ((part.std() / plain.std()).item() for part in reduced.split(64, dim=-1))
+    assert flat < 0.4
+    assert textured > 1.5 * flat
+    assert reduced.mean(dim=(2, 3)).abs().max() < 0.004  # brightness stays, of texture too
+    kept = sample("gaussian:10+bilateral:1.5,1.5,1", clean) - clean
+    assert torch.allclose(kept, plain, atol=1e-6)
+    assert torch.allclose(sample("bilateral:2", clean), clean)
+
+
 def test_demosaicing_along_edges_is_no_linear_one() -> None:
     """A linear one makes of Gaussian noise Gaussian noise; one that chooses makes heavier tails."""
     clean = torch.full((4, 3, 128, 128), 0.5)
@@ -167,6 +183,7 @@ def test_a_model_says_whether_it_softens_the_picture(spec: str, expected: bool) 
         "camera:0.02",
         "camera:0.005,0-1",
         "camera:0.01,0,1",
+        "camera:0.01+bilateral:1-2",
         "poisson-gaussian:0.02,0.005+clip",
         "mix:camera",
     ],

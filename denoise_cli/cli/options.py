@@ -403,7 +403,7 @@ TrainNoise = Annotated[
         help="Noise to add, such as gaussian:0-55, mix:gaussian:0-55*0.7/camera*0.3 or "
         "measured:PATH (dark frames and flat fields, or noisy pictures). Also poisson:PEAK, "
         "poisson-gaussian:SHOT,READ, speckle:VARIANCE, salt-pepper:AMOUNT, correlated:SIGMA,WIDTH, "
-        "stripes:SIGMA, jpeg:QUALITY, clip, defocus:SIGMA; A+B is both.",
+        "stripes:SIGMA, jpeg:QUALITY, bilateral:STRENGTH, clip, defocus:SIGMA; A+B is both.",
         show_default=False,
         rich_help_panel=_PICTURES,
     ),

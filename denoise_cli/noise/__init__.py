@@ -17,7 +17,7 @@ from .camera import Camera
 from .combined import Chain, Mix
 from .correlated import Correlated, Stripes
 from .independent import Gaussian, Poisson, PoissonGaussian, SaltPepper, Speckle
-from .processing import JPEG, Clip, Defocus
+from .processing import JPEG, Bilateral, Clip, Defocus
 
 __all__ = [
     "MEASURED",
@@ -45,6 +45,7 @@ NOISES: dict[str, tuple[Any, str]] = {
     "correlated": (Correlated, "SIGMA[,WIDTH[,SHARED]]"),
     "stripes": (Stripes, "SIGMA[,SHARED]"),
     "jpeg": (JPEG, "QUALITY"),
+    "bilateral": (Bilateral, "STRENGTH[,WIDTH[,KEPT]]"),
     "clip": (Clip, ""),
     "defocus": (Defocus, "SIGMA"),
     "camera": (Camera, "[SHOT[,SMOOTHED[,EDGES]]]"),

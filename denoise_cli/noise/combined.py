@@ -17,9 +17,7 @@ class Chain:
     models: tuple[Noise, ...]
 
     def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
-        for model in self.models:
-            clean = model.sample(clean, generator)
-        return clean
+        return self.sample_and_mean(clean, clean, generator)[0]
 
     def sample_and_mean(
         self, picture: Tensor, mean: Tensor, generator: torch.Generator
