@@ -40,8 +40,12 @@ COLOR_SHARE, COLOR_EVENNESS = 0.005, 0.45
 TEXTURE_TO_COLOR, TEXTURE_TO_COLOR_EVEN = 4.0, 8.0  # noise whose channels correlate by 0.9, 0.94
 GRAY_SHARE, GRAY_EVENNESS, EVEN = 0.1, 0.6, 0.65
 LUMA_CONTRAST, LUMA_REMOVED = 0.05, (0.5 / 255) ** 2
-# Share and evenness: of one part, and of several, all of which texture seldom covers.
-LUMA_OF_ONE, LUMA_OF_SEVERAL = (50.0, GRAY_EVENNESS), (20.0, 0.5)
+# Share and evenness at most brightnesses, of one part and of several, which texture seldom covers;
+# or, of several, the share at each brightness and the evenness at one: noise may vary with color.
+LUMA_OF_ONE, LUMA_OF_SEVERAL, LUMA_SOMEWHERE = (50.0, GRAY_EVENNESS), (20.0, 0.5), (15.0, 0.5)
+# Of such noise, windows of `SMALL_WINDOW` hold at most this share of what those of `WINDOW` hold:
+# what a network passes over is coarse, the texture that it leaves is fine.
+LUMA_FINE = 0.6
 
 
 class Estimate:
@@ -253,7 +257,7 @@ def noise_is_left(noisy: Tensor, denoised: Tensor, passed_over: bool | None = No
     """
     coarse = _Flattest(noisy, denoised, WINDOW)
     if passed_over is None:
-        passed_over = _passes_over(coarse, denoised)
+        passed_over = _passes_over(coarse, noisy, denoised)
     if passed_over:
         return True
     fine = _Flattest(noisy, denoised, SMALL_WINDOW)
@@ -272,14 +276,23 @@ def is_passed_over(noisy: Tensor, denoised: Tensor) -> bool:
     passes for it, where grass or sand covers all of the part, or the grain of film; by nine parts
     together, one in 22.
     """
-    return _passes_over(_Flattest(noisy, denoised, WINDOW), denoised)
+    return _passes_over(_Flattest(noisy, denoised, WINDOW), noisy, denoised)
 
 
-def _passes_over(coarse: _Flattest, denoised: Tensor) -> bool:
-    faint = coarse.left < LUMA_CONTRAST * float(denoised.var())
-    faint = faint and coarse.left < coarse.share * LUMA_REMOVED
-    share, evenness = LUMA_OF_ONE if len(denoised) == 1 else LUMA_OF_SEVERAL
-    return faint and coarse.share > share and coarse.evenness > evenness
+def _passes_over(coarse: _Flattest, noisy: Tensor, denoised: Tensor) -> bool:
+    if coarse.left > min(LUMA_CONTRAST * float(denoised.var()), coarse.share * LUMA_REMOVED):
+        return False
+    mostly = (coarse.share, coarse.evenness)
+    if len(denoised) == 1:
+        return _exceeds(mostly, LUMA_OF_ONE)
+    if _Flattest(noisy, denoised, SMALL_WINDOW).left > LUMA_FINE * coarse.left:
+        return False
+    somewhere = (coarse.least_share, coarse.most_even)
+    return _exceeds(mostly, LUMA_OF_SEVERAL) or _exceeds(somewhere, LUMA_SOMEWHERE)
+
+
+def _exceeds(values: tuple[float, float], limits: tuple[float, float]) -> bool:
+    return values[0] > limits[0] and values[1] > limits[1]
 
 
 def evenness(noisy: Tensor, denoised: Tensor) -> float:
@@ -325,6 +338,8 @@ class _Flattest:
         That over the variance removed, of the samples and of the differences of channels.
     evenness, color_evenness : float
         That of the flattest windows over that of the flatter ones.
+    least_share, most_even : float
+        `share` and `evenness` at the brightness where they are least and most.
     texture_to_color : float
         That of the samples over that of the differences of channels.
     """
@@ -334,28 +349,26 @@ class _Flattest:
         removed = samples - left
         usable = _usable(_energy(left) + _energy(removed))
         groups = _by_brightness(brightness, usable)
-        self.left, self.share, self.evenness = _summary(_energy(left), _energy(removed), groups)
+        each = _in_groups(_energy(left), _energy(removed), groups)
+        self.left, self.share, self.evenness = each.median(dim=1).values.tolist()
+        self.least_share, self.most_even = float(each[1].min()), float(each[2].max())
         color_left, color_removed = _color(left), _color(removed)
         color = float(_energy(color_left + color_removed).mean())
         self.has_color = color > 0.01 * float(_energy(left + removed).mean())
         if self.has_color:
-            color, self.color_share, self.color_evenness = _summary(
-                _energy(color_left), _energy(color_removed), groups
-            )
+            each = _in_groups(_energy(color_left), _energy(color_removed), groups)
+            color, self.color_share, self.color_evenness = each.median(dim=1).values.tolist()
             self.texture_to_color = self.left / max(color, 1e-12)
 
 
-def _summary(
-    left: Tensor, removed: Tensor, groups: tuple[Tensor, ...]
-) -> tuple[float, float, float]:
-    """Medians over `groups` of what the flattest 5 % hold, its share of the removed, evenness."""
+def _in_groups(left: Tensor, removed: Tensor, groups: tuple[Tensor, ...]) -> Tensor:
+    """What the flattest 5 % of each group hold, its share of the removed, evenness: (3, G)."""
     rows = []
     for group in groups:
         flattest, flatter = torch.quantile(left[group], left.new_tensor([0.05, 0.25]))
         share = flattest / removed[group].median().clamp(min=1e-12)
         rows.append(torch.stack([flattest, share, flattest / flatter.clamp(min=1e-12)]))
-    level, share, evenness = torch.stack(rows).median(dim=0).values.tolist()
-    return level, share, evenness
+    return torch.stack(rows, dim=1)
 
 
 def _energy(windows: Tensor) -> Tensor:

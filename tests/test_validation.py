@@ -228,12 +228,30 @@ def test_noise_is_passed_over_where_next_to_nothing_of_it_was_removed() -> None:
 
 def test_noise_is_in_all_parts_of_a_picture_and_sand_is_not() -> None:
     plain = scene()
-    sand = noise.parse("gaussian:3").sample(plain, fixed(1))
+    coarse = noise.parse("correlated:3,1.6")
+    sand = coarse.sample(plain, fixed(1))
     grains = noise.parse("gaussian:0.2").sample(plain, fixed(2)) - plain
     assert is_passed_over(sand, sand - grains)
     assert not is_passed_over(torch.cat([sand, plain]), torch.cat([sand, plain]) - grains)
-    both = torch.cat([sand, noise.parse("gaussian:3").sample(plain, fixed(3))])
+    both = torch.cat([sand, coarse.sample(plain, fixed(3))])
     assert is_passed_over(both, both - grains)
+    # What is as fine as sand is none either: networks take such noise away.
+    fine = torch.cat([noise.parse("gaussian:3").sample(plain, fixed(k)) for k in (1, 3)])
+    assert not is_passed_over(fine, fine - grains)
+
+
+def test_noise_that_changes_with_color_is_noise_if_it_is_even_at_some_brightness() -> None:
+    """Where red and green petals are as bright as each other, one may have twice the noise."""
+    size = 192
+    slope = torch.linspace(0.3, 0.7, size).expand(2, 3, size, size)
+    quiet = torch.arange(size).reshape(-1, 1).expand(size, size) < size // 6
+    strength = torch.where(quiet & (slope < 0.6), 0.25, 1.0)
+    noisy = slope + strength * (noise.parse("correlated:8,1.6").sample(slope, fixed(1)) - slope)
+    grains = noise.parse("gaussian:0.2").sample(slope, fixed(2)) - slope
+    assert is_passed_over(noisy, noisy - grains)
+    # Where places of some brightness have none at all, it is texture, which is uneven as well.
+    partly = torch.where(slope < 0.36, slope + 2 * grains, noisy)
+    assert not is_passed_over(partly, partly - grains)
 
 
 def test_the_noise_of_flat_places_may_come_from_other_parts() -> None:
