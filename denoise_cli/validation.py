@@ -39,10 +39,12 @@ SMALL_WINDOW = 8
 COLOR_SHARE, COLOR_EVENNESS = 0.005, 0.45
 TEXTURE_TO_COLOR, TEXTURE_TO_COLOR_EVEN = 4.0, 8.0  # noise whose channels correlate by 0.9, 0.94
 GRAY_SHARE, GRAY_EVENNESS, EVEN = 0.1, 0.6, 0.65
-LUMA_CONTRAST, LUMA_REMOVED = 0.05, (0.5 / 255) ** 2
-# Share and evenness at most brightnesses, of one part and of several, which texture seldom covers;
-# or, of several, the share at each brightness and the evenness at one: noise may vary with color.
-LUMA_OF_ONE, LUMA_OF_SEVERAL, LUMA_SOMEWHERE = (50.0, GRAY_EVENNESS), (20.0, 0.5), (15.0, 0.5)
+LUMA_REMOVED = (0.5 / 255) ** 2
+# Variance at most, of that of the picture; share and evenness at most brightnesses: of one part and
+# of several, which texture seldom covers. Or, of several, the share at each brightness and the
+# evenness at one: noise may vary with color, as fainter texture does.
+LUMA_OF_ONE, LUMA_OF_SEVERAL = (0.05, 50.0, GRAY_EVENNESS), (0.05, 20.0, 0.5)
+LUMA_SOMEWHERE = (0.01, 15.0, 0.5)
 # Of such noise, windows of `SMALL_WINDOW` hold at most this share of what those of `WINDOW` hold:
 # what a network passes over is coarse, the texture that it leaves is fine.
 LUMA_FINE = 0.6
@@ -280,19 +282,20 @@ def is_passed_over(noisy: Tensor, denoised: Tensor) -> bool:
 
 
 def _passes_over(coarse: _Flattest, noisy: Tensor, denoised: Tensor) -> bool:
-    if coarse.left > min(LUMA_CONTRAST * float(denoised.var()), coarse.share * LUMA_REMOVED):
+    if coarse.left > coarse.share * LUMA_REMOVED:
         return False
-    mostly = (coarse.share, coarse.evenness)
+    contrast = coarse.left / max(float(denoised.var()), 1e-12)
+
+    def within(limits: tuple[float, float, float], share: float, evenness: float) -> bool:
+        return contrast < limits[0] and share > limits[1] and evenness > limits[2]
+
     if len(denoised) == 1:
-        return _exceeds(mostly, LUMA_OF_ONE)
+        return within(LUMA_OF_ONE, coarse.share, coarse.evenness)
     if _Flattest(noisy, denoised, SMALL_WINDOW).left > LUMA_FINE * coarse.left:
         return False
-    somewhere = (coarse.least_share, coarse.most_even)
-    return _exceeds(mostly, LUMA_OF_SEVERAL) or _exceeds(somewhere, LUMA_SOMEWHERE)
-
-
-def _exceeds(values: tuple[float, float], limits: tuple[float, float]) -> bool:
-    return values[0] > limits[0] and values[1] > limits[1]
+    return within(LUMA_OF_SEVERAL, coarse.share, coarse.evenness) or within(
+        LUMA_SOMEWHERE, coarse.least_share, coarse.most_even
+    )
 
 
 def evenness(noisy: Tensor, denoised: Tensor) -> float:
