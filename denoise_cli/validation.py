@@ -273,8 +273,8 @@ def noise_is_left(noisy: Tensor, denoised: Tensor, passed_over: bool | None = No
 def is_passed_over(noisy: Tensor, denoised: Tensor) -> bool:
     """Whether what `denoised` (K, C, Y, X) holds is noise of which next to nothing was removed.
 
-    Of a contrast that is weak beside that of the picture, and even; colors do not count, which
-    cameras suppress in noise. By one part of 256 pixels a side, one in 13 clean training photos
+    Of a contrast that is weak beside that of the picture, even, and, in several parts, coarse;
+    colors do not count, which cameras suppress in noise. By one part of 256 pixels a side, one in 13 clean training photos
     passes for it, where grass or sand covers all of the part, or the grain of film; by nine parts
     together, one in 22.
     """
