@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -12,8 +14,6 @@ from torch import Tensor
 
 from ..windows import window_mean
 from .base import Range, blurred, mean_clipped
-
-_BILATERAL_REACH = 4  # pixels: two standard deviations at the widest that is drawn by default
 
 
 @dataclass(frozen=True)
@@ -63,17 +63,16 @@ class Bilateral:
         near = 2 * self.width.draw(picture, generator).clamp(min=0.05) ** 2
         kept = self.kept.draw(picture, generator)
         rows, columns = picture.shape[-2:]
-        reach = _BILATERAL_REACH
+        reach = math.ceil(2 * self.width.high)
         around = F.pad(torch.cat([picture, noise], dim=1), (reach,) * 4, mode="replicate")
         total, weights = torch.zeros_like(noise), torch.zeros_like(noise[:, :1])
-        for y in range(2 * reach + 1):
-            for x in range(2 * reach + 1):
-                samples, added = around[..., y : y + rows, x : x + columns].chunk(2, dim=1)
-                differs = (samples - picture).square().mean(dim=1, keepdim=True) / alike
-                far = ((y - reach) ** 2 + (x - reach) ** 2) / near
-                weight = torch.exp(-differs - far)
-                total += weight * added
-                weights += weight
+        for y, x in product(range(2 * reach + 1), repeat=2):
+            samples, added = around[..., y : y + rows, x : x + columns].chunk(2, dim=1)
+            differs = (samples - picture).square().mean(dim=1, keepdim=True) / alike
+            far = ((y - reach) ** 2 + (x - reach) ** 2) / near
+            weight = torch.exp(-differs - far)
+            total += weight * added
+            weights += weight
         reduced = total / weights
         # Of skewed noise it finds the mode: the brightness of the picture stays.
         reduced += (noise - reduced).mean(dim=(2, 3), keepdim=True)
