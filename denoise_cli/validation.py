@@ -291,7 +291,7 @@ def _passes_over(coarse: _Flattest, noisy: Tensor, denoised: Tensor) -> bool:
 
     if len(denoised) == 1:
         return within(LUMA_OF_ONE, coarse.share, coarse.evenness)
-    if _Flattest(noisy, denoised, SMALL_WINDOW).left > LUMA_FINE * coarse.left:
+    if noise_left(noisy, denoised) > LUMA_FINE * coarse.left:
         return False
     return within(LUMA_OF_SEVERAL, coarse.share, coarse.evenness) or within(
         LUMA_SOMEWHERE, coarse.least_share, coarse.most_even
