@@ -145,6 +145,18 @@ def sure_map(
     probes: int = 1,
 ) -> Tensor:
     """What `sure` is the mean of, at each pixel (N, 1, Y, X); with the mean of several probes."""
+    residual, divergence = sure_parts(predict, noisy, level, generator, probes)
+    return residual + 2 * divergence - 1
+
+
+def sure_parts(
+    predict: Predict, noisy: Tensor, level: NoiseLevel, generator: torch.Generator, probes: int
+) -> tuple[Tensor, Tensor]:
+    """The squared residual and the divergence of `sure_map`, both (N, 1, Y, X).
+
+    Of noise whose variance is `f` times that of `level`, `sure_map` would be
+    ``residual + f * (2 * divergence - 1)``.
+    """
     stable = level.stabilize(noisy)
     denoised = level.stabilize(predict(noisy).float())
     divergence = torch.zeros_like(denoised)
@@ -152,8 +164,8 @@ def sure_map(
         probe = _signs(noisy, generator)
         moved = level.stabilize(predict(level.unstabilize(stable + PROBE_STEP * probe)).float())
         divergence = divergence + probe * (moved - denoised) / (PROBE_STEP * probes)
-    errors = (stable - denoised).square() + 2 * divergence - 1
-    return errors.mean(dim=1, keepdim=True)
+    residual = (stable - denoised).square()
+    return residual.mean(dim=1, keepdim=True), divergence.mean(dim=1, keepdim=True)
 
 
 def risk_map(

@@ -331,6 +331,26 @@ def test_auto_goes_by_the_noise_found() -> None:
     assert "correlated" in str(correlated.warning)
 
 
+def test_a_loss_that_does_not_fit_the_noise_is_warned_of() -> None:
+    noisy = noise.parse("correlated:20,0.8").sample(scene(64)[:, :1], generator())[0, 0].numpy()
+    asked = {"loss": "blind-spot", "validate": False}
+    result = Denoiser("gaintuning", steps=1, options=asked).run(noisy)
+    assert result.kept_step == 1
+    assert "correlated" in str(result.warning)
+    white = noise.parse("gaussian:20").sample(scene(64)[:, :1], generator())[0, 0].numpy()
+    assert Denoiser("gaintuning", steps=1, options=asked).run(white).warning is None
+
+
+def test_a_level_that_is_estimated_may_be_too_high(monkeypatch: pytest.MonkeyPatch) -> None:
+    clean = scene(128)[0, 0].numpy()
+    noisy = clean + np.random.default_rng(0).normal(0, 30 / 255, clean.shape).astype(np.float32)
+    told = Denoiser("gaintuning", weights="unet-gray", noise="gaussian:33", steps=60).run(noisy)
+    too_high = NoiseLevel(read=(33 / 255) ** 2)
+    monkeypatch.setattr(noise_level, "estimate", lambda pictures: too_high)
+    estimated = Denoiser("gaintuning", weights="unet-gray", steps=60).run(noisy)
+    assert psnr(clean, estimated.samples) > psnr(clean, told.samples)
+
+
 def test_a_told_level_follows_the_standardization() -> None:
     level = NoiseLevel(0.02, 0.001).standardized((0.4,), (0.25,))
     clean = torch.full((1, 1, 300, 300), 0.6)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -29,8 +29,14 @@ CELL, HELD_OUT, EXAMINED = 8, 0.2, 512
 # Steps in which the learning rate falls to 0, and the share of the error that they must take away
 # for as many more to be taken.
 ROUND, WORTH = 60, 0.02
+# Of the variance of the noise, where its level is estimated: texture passes for noise.
+LEAST_VARIANCE = 0.9
 # How many probes or masks each look takes, and the share of the pixels a mask hides.
 PROBES, MASKS, PROBED_SHARE = 6, 2, 0.2
+CORRELATED = (
+    "the noise is correlated between neighboring pixels, for which no loss of gaintuning is made: "
+    "the picture may be worse than without tuning (-m none), or without loss="
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,9 @@ class GainTuning:
 
     Few as they are, on a small and very noisy picture the gains do fit the noise. So a fifth of the
     picture, in cells, is held out of the loss: the gains are kept of the step that it finds best
-    there, and none if it is not better than the untuned network by more than chance.
+    there, and none if it is not better than the untuned network by more than chance. Where the
+    level of the noise is estimated, it has to be better at a tenth less variance too: of finely
+    textured pictures the estimate is too high, and what is smoother then seems better.
 
     Not in the paper: where the level of the noise is known, the network may be shown the picture
     in another way before anything is tuned (``view``), if an estimate of the error like SURE finds
@@ -96,7 +104,8 @@ class GainTuning:
         if min(noisy.shape[-2:]) < smallest:
             return too_small(network, smallest, observer)
         size = min(max(self.crop, smallest), *noisy.shape[-2:]) // multiple * multiple
-        if self.loss == "auto" and noise is None and noise_kind.is_correlated(noisy):
+        correlated = noise is None and noise_kind.is_correlated(noisy)
+        if correlated and self.loss == "auto":
             return _correlated(network, observer)
         loss, level = self._chosen(noisy, noise)
         trust = torch.ones_like(noisy[:, :1])
@@ -104,11 +113,13 @@ class GainTuning:
             trust = noise_level.trusted(noisy, level)
             if float(trust.mean()) < noise_level.LEAST_TRUSTED:
                 return _untrusted(network, observer)
-        picture = _Picture(noisy, trust, level)
+        told = isinstance(noise, NoiseLevel)
+        picture = _Picture(noisy, trust, level, (1.0,) if told else (1.0, LEAST_VARIANCE))
         shown, ratio = picture, 1.0
         if self.view and level is not None:
             shown, ratio = picture.best_shown(network, generator)
-        return self._tuned(network, shown, loss, size, ratio, generator, observer)
+        tuned = self._tuned(network, shown, loss, size, ratio, generator, observer)
+        return replace(tuned, warning=CORRELATED) if correlated and tuned.kept_step else tuned
 
     def _tuned(
         self,
@@ -196,7 +207,7 @@ def _correlated(network: nn.Module, observer: Observer) -> Adaptation:
     return Adaptation(
         network,
         warning="the noise is correlated between neighboring pixels, which gaintuning cannot learn "
-        "from; the pretrained network alone was used (-O loss=sure tunes all the same)",
+        "from; the pretrained network alone was used",
     )
 
 
@@ -221,6 +232,8 @@ class _Picture:
         0 where the noise is not as `level` says.
     level : NoiseLevel or None
         That of the noise, as it is shown.
+    variances : tuple of float
+        What the variance of the noise could be, of that of `level`; first 1.
     view : View or None
         Between the picture as it is and as it is shown.
     """
@@ -228,6 +241,7 @@ class _Picture:
     noisy: Tensor
     trust: Tensor
     level: NoiseLevel | None
+    variances: tuple[float, ...] = (1.0,)
     view: View | None = None
     source: _Picture | None = None
 
@@ -239,7 +253,7 @@ class _Picture:
         if view is None:
             return self, 1.0
         noisy, level = view.forward(self.noisy), view.shown(self.level)
-        return _Picture(noisy, self.trust, level, view, self), ratio
+        return _Picture(noisy, self.trust, level, self.variances, view, self), ratio
 
     def is_better(self, tuned: nn.Module, network: nn.Module, generator: torch.Generator) -> bool:
         """Whether the picture as it is, not as it is stabilized, is better by `tuned` too.
@@ -281,6 +295,7 @@ class _HeldOut:
         learned = patch_mask(len(noisy), size, share, CELL, generator).to(noisy.dtype)
         self.pictures = torch.cat([noisy, learned * trust], dim=1)
         self.level = None if loss == "blind-spot" else picture.level
+        self.variances = picture.variances
         if share:
             side = min(EXAMINED, *noisy.shape[-2:]) // CELL * CELL
             crop = random_crop(torch.cat([noisy, (1 - learned) * trust], dim=1), side, generator)
@@ -289,13 +304,21 @@ class _HeldOut:
 
     @torch.no_grad()
     def errors(self, predict: nn.Module) -> Tensor:
-        """Mean error in each held-out cell, the same random numbers in each call."""
+        """Mean error in each held-out cell, for each of the variances that the noise could have.
+
+        (variances, cells); the same random numbers in each call.
+        """
         generator = torch.Generator(self.examined.device).manual_seed(self.seed)
         if self.level is None:
             total, count = self._blind_spot(predict, generator)
-        else:
-            errors = objectives.sure_map(predict, self.examined, self.level, generator, PROBES)
-            total, count = errors * self.held, self.held
+            return self._in_cells(total, count)[None]
+        residual, divergence = objectives.sure_parts(
+            predict, self.examined, self.level, generator, PROBES
+        )
+        errors = [residual + v * (2 * divergence - 1) for v in self.variances]
+        return torch.stack([self._in_cells(e * self.held, self.held) for e in errors])
+
+    def _in_cells(self, total: Tensor, count: Tensor) -> Tensor:
         # Cells of the crop need not lie where those of the picture do; a part of one counts less.
         sums, counts = F.avg_pool2d(total, CELL), F.avg_pool2d(count, CELL)
         means = sums / counts.clamp(min=1e-6)
@@ -330,7 +353,7 @@ class _Candidates:
             self.errors.append(self.held_out.errors(tuned))
 
     def numbers(self) -> dict[str, float | None]:
-        return {"held_out": float(self.errors[-1].mean())} if self.errors else {}
+        return {"held_out": float(self.errors[-1][0].mean())} if self.errors else {}
 
     def goes_on(self) -> bool:
         """Whether the steps since the last call took enough of the error away for a next round."""
@@ -339,8 +362,8 @@ class _Candidates:
         before, after = self.errors[self._begin], self.errors[-1]
         self._begin = len(self.errors) - 1
         least = 1e-12 if self.held_out.level is None else SMALLEST_ERROR
-        ratio = max(float(after.mean()), least) / max(float(before.mean()), least)
-        return ratio < 1 - WORTH and sure_fall(before - after) > 0
+        ratio = max(float(after[0].mean()), least) / max(float(before[0].mean()), least)
+        return ratio < 1 - WORTH and _sure_fall(before, after) > 0
 
     def best(self) -> tuple[int, float | None]:
         """Set the gains to the best; the step they are of, and what they win in dB."""
@@ -365,14 +388,19 @@ class _Candidates:
         """By how much the error falls at least, one standard error below the mean of the cells."""
         if index == 0:
             return 0.0
-        return sure_fall(self.errors[0] - self.errors[index])
+        return _sure_fall(self.errors[0], self.errors[index])
 
     def _decibels(self, index: int) -> float | None:
         if self.held_out is None or self.held_out.level is None:
             return None  # the error of a blind spot has that of the noise in it
-        before, after = (float(self.errors[i].mean()) for i in (0, index))
+        before, after = (float(self.errors[i][0].mean()) for i in (0, index))
         # They are in units of the noise's variance.
         return 10 * math.log10(max(before, SMALLEST_ERROR) / max(after, SMALLEST_ERROR))
+
+
+def _sure_fall(before: Tensor, after: Tensor) -> float:
+    """By how much errors (variances, cells) fall surely, whichever the variance is."""
+    return min(sure_fall(fall) for fall in before - after)
 
 
 class _AllVisible(nn.Module):
