@@ -146,7 +146,11 @@ def best(
 
 
 def sure_fall(falls: Tensor, sureness: float = 1.0) -> float:
-    """By how much errors fall at least: so many standard errors below the mean of `falls` (K)."""
-    if len(falls) < 2 or not bool(falls.isfinite().all()):
+    """By how much errors fall at least: so many standard errors below the mean of `falls` (..., K).
+
+    Of several rows of falls, the one of the least.
+    """
+    count = falls.shape[-1]
+    if count < 2 or not bool(falls.isfinite().all()):
         return -math.inf
-    return float(falls.mean() - sureness * falls.std() / len(falls) ** 0.5)
+    return float((falls.mean(dim=-1) - sureness * falls.std(dim=-1) / count**0.5).min())

@@ -241,7 +241,7 @@ class _Picture:
     noisy: Tensor
     trust: Tensor
     level: NoiseLevel | None
-    variances: tuple[float, ...] = (1.0,)
+    variances: tuple[float, ...]
     view: View | None = None
     source: _Picture | None = None
 
@@ -363,7 +363,7 @@ class _Candidates:
         self._begin = len(self.errors) - 1
         least = 1e-12 if self.held_out.level is None else SMALLEST_ERROR
         ratio = max(float(after[0].mean()), least) / max(float(before[0].mean()), least)
-        return ratio < 1 - WORTH and _sure_fall(before, after) > 0
+        return ratio < 1 - WORTH and sure_fall(before - after) > 0
 
     def best(self) -> tuple[int, float | None]:
         """Set the gains to the best; the step they are of, and what they win in dB."""
@@ -385,10 +385,13 @@ class _Candidates:
             parameter.copy_(value)
 
     def _sure_gain(self, index: int) -> float:
-        """By how much the error falls at least, one standard error below the mean of the cells."""
+        """By how much the error falls at least, one standard error below the mean of the cells.
+
+        Whichever of its variances the noise has.
+        """
         if index == 0:
             return 0.0
-        return _sure_fall(self.errors[0], self.errors[index])
+        return sure_fall(self.errors[0] - self.errors[index])
 
     def _decibels(self, index: int) -> float | None:
         if self.held_out is None or self.held_out.level is None:
@@ -396,11 +399,6 @@ class _Candidates:
         before, after = (float(self.errors[i][0].mean()) for i in (0, index))
         # They are in units of the noise's variance.
         return 10 * math.log10(max(before, SMALLEST_ERROR) / max(after, SMALLEST_ERROR))
-
-
-def _sure_fall(before: Tensor, after: Tensor) -> float:
-    """By how much errors (variances, cells) fall surely, whichever the variance is."""
-    return min(sure_fall(fall) for fall in before - after)
 
 
 class _AllVisible(nn.Module):
