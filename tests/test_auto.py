@@ -18,7 +18,7 @@ from test_methods import filaments
 
 from denoise_cli import Denoiser, denoise, noise
 from denoise_cli.errors import UsageError
-from denoise_cli.methods.auto import ADAPTED, WHITE
+from denoise_cli.methods.auto import GAUSSIAN
 from denoise_cli.metrics import psnr
 
 
@@ -47,10 +47,10 @@ def test_of_white_noise_the_one_that_knows_it_best_is_used() -> None:
     together = result.samples
     assert [candidate.weight for candidate in result.candidates] == [0, 1]
     assert "alike patches" in result.reason
-    mean = mean_of_orientations(noisy, WHITE)
+    mean = mean_of_orientations(noisy, GAUSSIAN)
     assert np.mean(np.abs(together - mean) < 4e-3) > 0.8  # elsewhere details are given back
     assert psnr(clean, together) > psnr(clean, mean) - 0.02
-    for name in ("ttt-mim", WHITE):
+    for name in ("ttt-mim", GAUSSIAN):
         assert psnr(clean, together) > psnr(clean, mean_of(noisy, name))
 
 
@@ -92,7 +92,7 @@ def test_impulses_are_left_to_the_one_that_knows_them() -> None:
     result = Denoiser("auto", steps=0).run(noisy)
     np.testing.assert_allclose(result.samples, mean_of_orientations(noisy, "ttt-mim"), atol=4e-3)
     assert psnr(clean, result.samples) > psnr(clean, mean_of(noisy, "ttt-mim"))
-    assert psnr(clean, result.samples) > psnr(clean, mean_of(noisy, ADAPTED)) + 1
+    assert psnr(clean, result.samples) > psnr(clean, mean_of(noisy, GAUSSIAN)) + 1
 
 
 def of_unknown_noise(size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -107,7 +107,7 @@ def test_noise_that_the_first_does_not_know_brings_the_adapted_one_in() -> None:
     result = Denoiser("auto", steps=10).run(noisy)
     assert result.kept_step > 0
     weights = {candidate.name: candidate.weight for candidate in result.candidates}
-    assert weights[f"{ADAPTED}, adapted"] > 0
+    assert weights[f"{GAUSSIAN}, adapted"] > 0
     assert psnr(clean, result.samples) > psnr(clean, mean_of(noisy, "ttt-mim")) + 1
 
 
@@ -192,7 +192,7 @@ def test_noise_that_is_stronger_in_the_corners_is_taken_away_there_too() -> None
         np.float32
     )
     corners = from_center[..., 0] > 0.6
-    before, passes = mean_of(noisy, "ttt-mim"), mean_of_orientations(noisy, WHITE)
+    before, passes = mean_of(noisy, "ttt-mim"), mean_of_orientations(noisy, GAUSSIAN)
     for steps in (0, 80):
         found = Denoiser("auto", steps=steps)(noisy)
         assert psnr(clean[corners], found[corners]) > psnr(clean[corners], passes[corners])
@@ -236,7 +236,7 @@ def test_no_other_network_is_adapted_to_noise_that_is_too_weak() -> None:
     for spec, is_tried in (("correlated:1,1.5,1", False), ("correlated:12,2.5,1", True)):
         _, noisy = pictures(192, spec=spec)
         tried = [each.name for each in Denoiser("auto", steps=8).run(noisy).candidates]
-        assert any(name.startswith(f"{ADAPTED},") for name in tried) == is_tried
+        assert any(name.startswith(f"{GAUSSIAN},") for name in tried) == is_tried
 
 
 def test_it_says_what_it_compared(folder: Path, call: Callable[..., Any]) -> None:
@@ -245,7 +245,7 @@ def test_it_says_what_it_compared(folder: Path, call: Callable[..., Any]) -> Non
     code, out, err = call("a.png", "-m", "auto", "--steps", "4", "--json", "-v", weights=False)
     record = json.loads(out)
     assert code == 0
-    assert [c["name"] for c in record["candidates"]] == ["ttt-mim", WHITE, f"{WHITE}, tuned"]
+    assert [c["name"] for c in record["candidates"]] == ["ttt-mim", GAUSSIAN, f"{GAUSSIAN}, tuned"]
     lines = "\n".join(err)
     for candidate in record["candidates"]:
         assert 0 < candidate["noise_left"] < 0.3

@@ -21,7 +21,7 @@ from .base import Adaptation, Candidate, Member, Observer, Predictor, option, ra
 from .ttt_mim import SMALLEST_SIDE, TTTMIM, WEAK_NOISE, has_impulses
 
 BUDGETS = ("fast", "balanced", "best")
-DEFAULT, WHITE, ADAPTED = "ttt-mim", "white-noise", "ttt-mim-gaussian"
+DEFAULT, GAUSSIAN = "ttt-mim", "ttt-mim-gaussian"
 LOOKED_AT = 256
 # All limits were chosen on held-out training photos under known noise. The first network knows the
 # noise of which it leaves at most a tenth of the variance in the flattest places.
@@ -50,11 +50,11 @@ class Auto:
     """Take the network that knows the noise, and tune it to what it takes away.
 
     The network `ttt-mim` knows most kinds of noise: where it leaves at most a tenth of the noise's
-    variance in the flattest places. To noise that it does not know another one, `ttt-mim-gaussian`,
-    is adapted by TTT-MIM, with the estimate of the error that can refuse it (see `TTTMIM`); the two
-    are averaged where that then leaves at most half of what the first does. Noise that is white and
-    the same everywhere is left to a third, `white-noise`, which knows no other and denoises this
-    0.2 dB better. Impulses only the first knows.
+    variance in the flattest places. Another one, `ttt-mim-gaussian`, knows white noise alone. Where
+    the noise is white and the same everywhere, that one is taken, which denoises it 0.2 dB better.
+    To noise that the first does not know it is adapted by TTT-MIM, with the estimate of the error
+    that can refuse it (see `TTTMIM`); the two are averaged where that then leaves at most half of
+    what the first does. Impulses only the first knows.
 
     The result is the mean of four passes for which the picture is turned or mirrored. Noise that
     grows with the light is made even for half of them (`denoise_cli.views`), unless the estimate of
@@ -74,7 +74,7 @@ class Auto:
     less than that one, and joins the mean.
     """
 
-    networks: ClassVar[tuple[str, ...]] = (WHITE, ADAPTED)
+    networks: ClassVar[tuple[str, ...]] = (GAUSSIAN,)
 
     budget: str = option(
         "balanced",
@@ -134,9 +134,9 @@ class Auto:
         choice = replace(choice, is_known=first <= KNOWN * look.noise, is_everywhere=True)
         # Of weaker noise, an adapted network leaves less in flat places alone.
         if not choice.is_known and self.steps and noise_bound(look.part) >= WEAK_NOISE:
-            adapted, made = _adapted(every[ADAPTED], task)
+            adapted, made = _adapted(every[GAUSSIAN], task)
             choice = replace(choice, steps=made.steps)
-            name = f"{ADAPTED}, {'adapted' if made.kept_step else 'as is'}"
+            name = f"{GAUSSIAN}, {'adapted' if made.kept_step else 'as is'}"
             if look(name, adapted) < LEFT_BY_ADAPTED * first and made.kept_step:
                 used: dict[str, Predictor] = {**choice.used, name: adapted}
                 choice = replace(choice, used=used, kept_step=made.kept_step)
@@ -148,9 +148,9 @@ class Auto:
         if level is not None and level.shot:
             choice = self._surely_better(choice, task) if stacks and self.steps else choice
             return replace(choice, view=look.even(choice.network, level, task.generator))
-        if stacks and choice.is_known and look(WHITE, every[WHITE]) <= MORE_LEFT * first:
-            used = {WHITE: every[WHITE]}
-            choice = replace(choice, base=WHITE, network=every[WHITE], used=used)
+        if stacks and choice.is_known and look(GAUSSIAN, every[GAUSSIAN]) <= MORE_LEFT * first:
+            used = {GAUSSIAN: every[GAUSSIAN]}
+            choice = replace(choice, base=GAUSSIAN, network=every[GAUSSIAN], used=used)
         return choice
 
     def _surely_better(self, choice: _Choice, task: _Task) -> _Choice:
@@ -170,7 +170,7 @@ class Auto:
         look, base = task.look, choice.network
         level = choice.level if choice.stacks else None
         steps, lr = self.steps * (2 if self.budget == "best" else 1), LR
-        if choice.base == WHITE:
+        if choice.base == GAUSSIAN:
             steps, lr = math.ceil(WHITE_STEPS * steps), WHITE_LR
         elif level is None:
             lr = MOVED_LR
