@@ -274,9 +274,9 @@ def is_passed_over(noisy: Tensor, denoised: Tensor) -> bool:
     """Whether what `denoised` (K, C, Y, X) holds is noise of which next to nothing was removed.
 
     Of a contrast that is weak beside that of the picture, even, and, in several parts, coarse;
-    colors do not count, which cameras suppress in noise. By one part of 256 pixels a side, one in
-    13 clean training photos passes for it, where grass or sand covers all of the part, or the grain
-    of film; by nine parts together, one in 22.
+    colors do not count, which cameras suppress in noise. Clean training photos pass for it, shown
+    to a network of white noise, where grass or sand covers all of the part, or the grain of film:
+    by one part of 256 pixels a side one in 13, by nine parts together one in 12 to 22.
     """
     return _passes_over(_Flattest(noisy, denoised, WINDOW), noisy, denoised)
 
