@@ -43,8 +43,8 @@ LUMA_REMOVED = (0.5 / 255) ** 2
 # Variance at most, of that of the picture; share and evenness at most brightnesses: of one part and
 # of several, which texture seldom covers. Or, of several, the share at each brightness and the
 # evenness at one: noise may vary with color, as fainter texture does.
-LUMA_OF_ONE, LUMA_OF_SEVERAL = (0.05, 50.0, GRAY_EVENNESS), (0.05, 20.0, 0.5)
-LUMA_SOMEWHERE = (0.01, 15.0, 0.5)
+LUMA_OF_ONE, LUMA_OF_SEVERAL = (0.05, 50.0, GRAY_EVENNESS), (0.05, 20.0, 0.4)
+LUMA_SOMEWHERE = (0.01, 10.0, 0.6)
 # Of such noise, windows of `SMALL_WINDOW` hold at most this share of what those of `WINDOW` hold:
 # what a network passes over is coarse, the texture that it leaves is fine.
 LUMA_FINE = 0.6
@@ -276,7 +276,7 @@ def is_passed_over(noisy: Tensor, denoised: Tensor) -> bool:
     Of a contrast that is weak beside that of the picture, even, and, in several parts, coarse;
     colors do not count, which cameras suppress in noise. Clean training photos pass for it, shown
     to a network of white noise, where grass or sand covers all of the part, or the grain of film:
-    by one part of 256 pixels a side one in 13, by nine parts together one in 12 to 22.
+    by one part of 256 pixels a side one in 13, by nine parts together one in 12.
     """
     return _passes_over(_Flattest(noisy, denoised, WINDOW), noisy, denoised)
 
