@@ -44,6 +44,7 @@ LIKE_NOISE, UNLIKE_NOISE = 0.2, 0.4
 UNEVEN, UNEVEN_ANYWHERE, UNEVEN_PART, FLAT = 1.5, 3.0, 0.002, 1.0
 # What is filled in misses far more of fur, even of what is left flat; not of what is flatter still.
 FLAT_FILLED = 0.2
+NO_ENERGY = 1e-12  # below, there is none
 ALONE, STANDS_OUT = 6.0, 2.0  # an impulse: in deviations of the noise, and in what is beside it
 
 
@@ -58,7 +59,7 @@ def give_back(noisy: Tensor, denoised: Tensor, variance: float) -> Tensor:
     removed = removed * ~_impulses(removed, variance)
     share = _share(removed.square(), WINDOW, (1 + MARGIN) * variance)
     if bool(share.any()):
-        times = _energy(removed, WIDE_WINDOW) / variance
+        times = _energy(removed, WIDE_WINDOW) / max(variance, NO_ENERGY)
         share = share * _detail(removed, denoised, times)
     return denoised + share * noise_level.trusted(noisy, NoiseLevel(read=variance)) * removed
 
@@ -84,7 +85,7 @@ def stronger(
     """
     removed = noisy - denoised
     expected = square_mean(variance.mean(dim=1, keepdim=True), WIDE_WINDOW)
-    times = _energy(removed, WIDE_WINDOW) / expected
+    times = _energy(removed, WIDE_WINDOW) / expected.clamp(min=NO_ENERGY)
     detail = _detail(removed, denoised, times, is_filled=is_filled)
     return 1 + (times / (1 + MARGIN) - 1).clamp(min=0) * (1 - detail)
 
@@ -127,10 +128,11 @@ def _unusual_back(noisy: Tensor, denoised: Tensor) -> Tensor:
     removed = removed * ~_impulses(removed, usual)
     energy = removed.square().mean(dim=1, keepdim=True)
     share = _share(energy, WINDOW, TIMES_USUAL * usual)
-    if not bool(share.any()):
+    is_usual = share[0, 0] == 0
+    if bool(is_usual.all() or not is_usual.any()):
         return denoised
     correlations = _correlations(removed)
-    of_noise = correlations[..., share[0, 0] == 0].median(dim=-1).values[..., None, None]
+    of_noise = correlations[..., is_usual].median(dim=-1).values[..., None, None]
     return denoised + share * _unlike(correlations, of_noise) * removed
 
 
@@ -158,7 +160,7 @@ def _detail(removed: Tensor, denoised: Tensor, times: Tensor, *, is_filled: bool
 
 def _correlations(removed: Tensor) -> Tensor:
     """Of the neighbors at all `LAGS`, in the window around each pixel (lags, N, 1, Y, X)."""
-    energy = _energy(removed, WINDOW).clamp(min=1e-12)
+    energy = _energy(removed, WINDOW).clamp(min=NO_ENERGY)
     products = [removed * removed.roll(lag, dims=(-2, -1)) for lag in LAGS]
     means = [square_mean(each.mean(dim=1, keepdim=True), WINDOW) for each in products]
     return torch.stack(means) / energy
@@ -198,7 +200,7 @@ def _quantile(values: Tensor, share: float) -> Tensor:
 
 def _share(energy: Tensor, side: int, noise: Tensor | float) -> Tensor:
     """How much of the mean of `energy` in windows of this `side` is not that of `noise`."""
-    return (1 - noise / square_mean(energy, side).clamp(min=1e-12)).clamp(min=0)
+    return (1 - noise / square_mean(energy, side).clamp(min=NO_ENERGY)).clamp(min=0)
 
 
 def _impulses(removed: Tensor, variance: Tensor | float) -> Tensor:

@@ -322,16 +322,17 @@ def noise_bound(noisy: Tensor) -> float:
     """
     brightness, samples, _ = _detrended(noisy, noisy, SMALL_WINDOW)
     energy = _energy(samples)
-    usable = _usable(energy)
-    if not len(usable):
+    groups = _by_brightness(brightness, _usable(energy))
+    if not groups:
         return 0.0
-    groups = _by_brightness(brightness, usable)
     flattest = [torch.quantile(energy[group], 0.05) for group in groups]
     return float(torch.stack(flattest).median().sqrt())
 
 
 class _Flattest:
     """What is left and what was removed in the flattest windows, as medians over brightness.
+
+    All is 0 where no window holds anything, as in a blank picture.
 
     Attributes
     ----------
@@ -366,6 +367,8 @@ class _Flattest:
 
 def _in_groups(left: Tensor, removed: Tensor, groups: tuple[Tensor, ...]) -> Tensor:
     """What the flattest 5 % of each group hold, its share of the removed, evenness: (3, G)."""
+    if not groups:
+        return left.new_zeros(3, 1)
     rows = []
     for group in groups:
         flattest, flatter = torch.quantile(left[group], left.new_tensor([0.05, 0.25]))
@@ -391,7 +394,7 @@ def _usable(spread: Tensor) -> Tensor:
 def _by_brightness(brightness: Tensor, indices: Tensor) -> tuple[Tensor, ...]:
     """`indices` in groups of about equal brightness, from dark to bright."""
     order = indices[brightness[indices].argsort()]
-    return order.tensor_split(min(BRIGHTNESS_BINS, len(order)))
+    return order.tensor_split(min(BRIGHTNESS_BINS, len(order))) if len(order) else ()
 
 
 def _detrended(noisy: Tensor, denoised: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,6 +8,7 @@ from test_methods import noisy_scene
 
 from denoise_cli import Denoiser, denoise
 from denoise_cli.errors import CheckpointError, DenoiseError, DeviceError, UsageError
+from denoise_cli.methods import METHODS
 from denoise_cli.metrics import psnr, unit
 
 
@@ -110,6 +111,24 @@ def test_a_constant_picture_stays_as_it_is() -> None:
     change = abs(denoise(flat).astype(int) - 100)
     assert change.mean() < 0.6
     assert change.max() <= 3  # in the corners, where the network sees the zeros it pads with
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_a_blank_picture_stays_blank(method: str, dtype: str) -> None:
+    blank = np.full((128, 128), np.iinfo(dtype).max // 2 + 1, dtype)  # without rounding errors
+    options = {"steps": 2} if method == "mpi" else {}
+    found = Denoiser(method, options=options)(blank).astype(float)
+    assert abs(found - blank).mean() < 0.005 * np.iinfo(dtype).max
+
+
+def test_the_blank_margin_of_a_page_says_nothing_of_its_noise() -> None:
+    page = np.full((1024, 512), 255, np.uint8)
+    _, noisy = noisy_scene("gaussian:25", 256)
+    page[700:956, 128:384] = np.rint(255 * noisy.mean(axis=-1).clip(0, 1))
+    result = Denoiser("ttt-mim", weights="ttt-mim-gaussian").run(page)
+    assert "too weak" not in result.reason
+    assert result.samples[:600].mean() > 254
 
 
 def test_unit_range() -> None:

@@ -96,6 +96,12 @@ def test_an_impulse_is_not_a_detail() -> None:
     torch.testing.assert_close(details.give_back_unusual(noisy, clean), clean)
 
 
+def test_where_nothing_was_removed_nothing_is_given_back() -> None:
+    clean, _ = weave()
+    torch.testing.assert_close(details.give_back_unusual(clean, clean), clean)
+    torch.testing.assert_close(details.give_back(clean, clean, 0.0), clean)
+
+
 def test_each_picture_is_its_own_measure_of_what_is_unusual() -> None:
     clean = torch.full((2, 3, 96, 96), 0.5)
     noisy = torch.cat([sample("gaussian:2", clean[:1]), sample("gaussian:40", clean[:1])])

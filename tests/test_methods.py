@@ -108,6 +108,17 @@ def test_impulses_are_adapted_to_where_that_is_surely_better(spec: str, least: f
     assert result.gain_db == pytest.approx(gain, rel=0.2, abs=0.15)
 
 
+@pytest.mark.parametrize("spec", ["salt-pepper:0.05", "gaussian:4+salt-pepper:0.05+clip"])
+def test_impulses_that_the_network_passes_over_are_adapted_to(spec: str) -> None:
+    clean, noisy = noisy_scene(spec, 192)
+    plain = Denoiser("none", weights=gaussian_only())(noisy)
+    assert psnr(clean, plain) < psnr(clean, noisy) + 2
+    result = Denoiser("ttt-mim", weights=gaussian_only()).run(noisy)
+    gain = psnr(clean, result.samples) - psnr(clean, plain)
+    assert gain > 5
+    assert result.gain_db == pytest.approx(gain, rel=0.2)
+
+
 def test_impulses_among_other_noise_never_make_it_worse() -> None:
     """What is not an impulse is taken for clean then, so that no step seems to be better."""
     clean, noisy = noisy_scene("gaussian:4+salt-pepper:0.05", 192)

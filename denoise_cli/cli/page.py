@@ -161,12 +161,12 @@ def noise_facts(noise: Any) -> list[tuple[str, str]]:
     if noise.color is not None:
         facts.append(("Colors", f"the channels' noise correlates by {noise.color:.2f}"))
     if noise.impulses:
-        facts.append(("Impulses", f"{100 * noise.impulses:.2g} % of the samples"))
+        facts.append(("Impulses", f"{100 * noise.impulses:.3g} % of the samples"))
     if noise.grid is not None:
         facts.append(("JPEG grid", f"blockiness {noise.blockiness:.2f}, from {noise.grid}"))
     if noise.clipped_low or noise.clipped_high:
         low, high = 100 * noise.clipped_low, 100 * noise.clipped_high
-        facts.append(("Clipped", f"{low:.2g} % at the least, {high:.2g} % at the greatest value"))
+        facts.append(("Clipped", f"{low:.3g} % at the least, {high:.3g} % at the greatest value"))
     return facts
 
 

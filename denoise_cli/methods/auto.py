@@ -17,7 +17,17 @@ from ..noise_level import NoiseLevel
 from ..orientation import ORIENTATIONS, turned, turned_back
 from ..validation import noise_bound, noise_left
 from ..views import Shown, View
-from .base import Adaptation, Candidate, Member, Observer, Predictor, option, random_crop, require
+from .base import (
+    Adaptation,
+    Candidate,
+    Member,
+    Observer,
+    Predictor,
+    is_blank,
+    option,
+    random_crop,
+    require,
+)
 from .ttt_mim import SMALLEST_SIDE, TTTMIM, WEAK_NOISE, has_impulses
 
 BUDGETS = ("fast", "balanced", "best")
@@ -52,9 +62,9 @@ class Auto:
     The network `ttt-mim` knows most kinds of noise: where it leaves at most a tenth of the noise's
     variance in the flattest places. Another one, `ttt-mim-gaussian`, knows white noise alone. Where
     the noise is white and the same everywhere, that one is taken, which denoises it 0.2 dB better.
-    To noise that the first does not know it is adapted by TTT-MIM, with the estimate of the error
-    that can refuse it (see `TTTMIM`); the two are averaged where that then leaves at most half of
-    what the first does. Impulses only the first knows.
+    To noise that the first does not know the second is adapted by TTT-MIM, with the estimate of the
+    error that can refuse it (see `TTTMIM`); the two are averaged where that then leaves at most
+    half of what the first does. Impulses only the first knows.
 
     The result is the mean of four passes for which the picture is turned or mirrored. Noise that
     grows with the light is made even for half of them (`denoise_cli.views`), unless the estimate of
@@ -104,6 +114,8 @@ class Auto:
         observer.step(0, network, None)
         if self.budget == "fast":
             return Adaptation(network, reason=f"{DEFAULT}: more would take longer")
+        if is_blank(noisy):
+            return Adaptation(network, reason=f"{DEFAULT}: the picture is blank")
         every = {DEFAULT: Member(network, normalize=_same, restore=_same), **networks}
         if min(noisy.shape[-2:]) < SMALLEST_SIDE:
             reason = f"{DEFAULT}: the picture is too small to tell more"

@@ -13,6 +13,8 @@ from ..errors import UsageError
 
 Predictor = Callable[[Tensor], Tensor]  # (N, C, Y, X) -> (N, C, Y, X), normalized
 
+DRAWS = 8  # of a crop that is not blank
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -137,16 +139,27 @@ def too_small(network: nn.Module, side: int, observer: Observer) -> Adaptation:
 
 
 def random_crop(pictures: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """A random window (1, C, size, size) of one of `pictures` (N, C, Y, X)."""
+    """A random window (1, C, size, size) of one of `pictures` (N, C, Y, X).
+
+    Not a blank one, as of the margin of a page or of an empty frame, if a few draws find another.
+    """
 
     def draw(count: int) -> int:
         return int(torch.randint(count, (), generator=generator, device=generator.device))
 
-    n = draw(len(pictures))
     rows, columns = pictures.shape[-2:]
-    y, x = draw(max(rows - size, 0) + 1), draw(max(columns - size, 0) + 1)
-    crop = pictures[n : n + 1, :, y : y + size, x : x + size]
+    for _ in range(DRAWS):
+        n = draw(len(pictures))
+        y, x = draw(max(rows - size, 0) + 1), draw(max(columns - size, 0) + 1)
+        crop = pictures[n : n + 1, :, y : y + size, x : x + size]
+        if not is_blank(crop):
+            break
     return crop.contiguous(memory_format=torch.channels_last)
+
+
+def is_blank(pictures: Tensor) -> bool:
+    """Whether every channel of `pictures` (N, C, Y, X) has one value only."""
+    return bool((pictures == pictures[..., :1, :1]).all())
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,8 @@ STRONGEST_TEXTURE, LEAST_REMOVED = 4 / 255, 0.3
 # Clean photos with impulses of 1 % are found to have 0.9 to 1.1 %.
 KNOWN_LEFT, IMPULSES, KNOWN_IMPULSES = 0.01, 0.007, 0.5
 LEAST_IMPULSE = 0.06
+# Of the energy of impulses that are passed over; texture counts as well.
+OTHER_NOISE = 0.1
 KNOWN = "the network knows this noise: it leaves next to nothing of it"
 FASTER, SLOWER, FASTEST = 1.4, 0.4, 2.5  # FASTEST: a step beyond it shifts colors
 
@@ -296,11 +298,11 @@ def _estimate(noisy: Tensor, look: _Look, generator: torch.Generator) -> Estimat
     part, denoised = look.parts[:1], look.denoised[:1]
     level = _independent(noisy, part, denoised)
     if level is None or not level.shot:
-        if (places := _impulses_taken_away(part, denoised)) is not None:
-            # Where the network takes other noise away as well, there is no clean sample.
-            if (part - denoised)[~places].abs().median() > WEAK_NOISE:
+        if (found := _impulses(part, denoised)) is not None:
+            if found.are_alone:
+                return ImpulseEstimate(part, found.filled, found.places, generator)
+            if found.are_known:
                 return None
-            return ImpulseEstimate(part, denoised, places, generator)
         left = noise_left(look.parts, look.denoised)
         if left < KNOWN_LEFT * noise_left(look.parts, look.parts):
             return None
@@ -352,22 +354,45 @@ def has_impulses(noisy: Tensor) -> bool:
     return impulses(noisy[0].float().cpu().numpy())[0] > IMPULSES
 
 
-def _impulses_taken_away(noisy: Tensor, denoised: Tensor) -> Tensor | None:
-    """Where there are impulses (N, C, Y, X), if there are some and most are gone in `denoised`.
+@dataclass(frozen=True)
+class _Impulses:
+    """Where they are, and what is put in their place (N, C, Y, X).
 
-    Those that stand out of their neighbors, and at the ends of the range what was taken away.
+    Whether the network takes them away, and whether there is next to no other noise: in that case
+    the other samples are clean.
+    """
+
+    places: Tensor
+    filled: Tensor
+    are_known: bool
+    are_alone: bool
+
+
+def _impulses(noisy: Tensor, denoised: Tensor) -> _Impulses | None:
+    """The impulses of `noisy` (N, C, Y, X), if there are some.
+
+    Those that stand out of their neighbors, and those at the ends of the range that differ from
+    what is there otherwise: what the network makes of it, if most impulses are gone in `denoised`,
+    or else the median of the neighbors.
     """
     share, found = impulses(noisy[0].float().cpu().numpy())
     if share <= IMPULSES:
         return None
-    places = torch.from_numpy(found).to(noisy.device)
+    places = torch.from_numpy(found).to(noisy.device)[None]
     neighbors = F.unfold(F.pad(noisy[0][:, None].float(), (1, 1, 1, 1), mode="replicate"), 3)
-    median = neighbors.median(dim=1).values.reshape(noisy[0].shape)
-    stood_out = (noisy[0] - median)[places].abs().mean()
-    if not (denoised[0] - median)[places].abs().mean() < KNOWN_IMPULSES * stood_out:
-        return None
+    median = neighbors.median(dim=1).values.reshape(noisy.shape)
+    stood_out, stand_out = ((p - median)[places].abs().mean() for p in (noisy, denoised))
+    are_known = bool(stand_out < KNOWN_IMPULSES * stood_out)
+    filled = denoised if are_known else median
     ends = (noisy <= noisy.min()) | (noisy >= noisy.max())
-    return places | (ends & ((noisy - denoised).abs() > LEAST_IMPULSE))
+    places = places | (ends & ((noisy - filled).abs() > LEAST_IMPULSE))
+    if are_known:
+        are_alone = bool((noisy - denoised)[~places].abs().median() <= WEAK_NOISE)
+    else:
+        without = torch.where(places, filled, noisy)
+        energy = float((noisy - without).square().mean())
+        are_alone = noise_bound(without) ** 2 < OTHER_NOISE * energy
+    return _Impulses(places, filled, are_known, are_alone)
 
 
 def _reconstruct(network: nn.Module, mask: Tensor, pictures: Tensor) -> Tensor:
