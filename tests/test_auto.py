@@ -111,6 +111,16 @@ def test_noise_that_the_first_does_not_know_brings_the_adapted_one_in() -> None:
     assert psnr(clean, result.samples) > psnr(clean, mean_of(noisy, "ttt-mim")) + 1
 
 
+def test_bands_that_are_left_are_not_learned() -> None:
+    clean = skimage.data.astronaut()[:256, 100:356].astype(np.float32) / 255
+    model = noise.parse("gaussian:20+stripes:10")
+    sample = model.sample(torch.from_numpy(clean).permute(2, 0, 1)[None], torch.Generator())
+    noisy = sample[0].permute(1, 2, 0).numpy()
+    result = Denoiser("auto").run(noisy)
+    assert result.steps == 0
+    assert psnr(clean, result.samples) > psnr(clean, Denoiser("none")(noisy))
+
+
 @pytest.mark.parametrize("spec", ["gaussian:25", "correlated:25,1"])
 def test_to_noise_that_the_first_knows_no_other_is_adapted(spec: str) -> None:
     _, noisy = pictures(128, spec=spec)

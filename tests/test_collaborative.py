@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from denoise_cli import Denoiser, collaborative, noise, noise_kind
+from denoise_cli import Denoiser, collaborative, denoise, noise, noise_kind
 from denoise_cli.noise_level import NoiseLevel
 from denoise_cli.windows import window_mean
 
@@ -100,17 +100,22 @@ def test_noise_that_went_through_a_jpeg_lacks_high_frequencies(quality: int) -> 
 
 
 @pytest.mark.parametrize("is_across", [False, True])
-def test_stripes_are_noise_that_patches_share(is_across: bool) -> None:
-    clean = torch.linspace(0.2, 0.8, 256).expand(1, 3, 256, 256)
+@pytest.mark.parametrize("side", [64, 256])
+def test_stripes_are_noise_that_patches_share(is_across: bool, side: int) -> None:
+    clean = torch.linspace(0.2, 0.8, side).expand(1, 3, side, side)
     white = sample("gaussian:20", clean)
-    shape = (1, 1, 1, 256) if is_across else (1, 1, 256, 1)
+    shape = (1, 1, 1, side) if is_across else (1, 1, side, 1)
     stripes = torch.randn(shape, generator=torch.Generator().manual_seed(1)) * 12 / 255
-    assert not noise_kind.has_stripes(white)
-    assert noise_kind.has_stripes(white + stripes)
+    assert not noise_kind.has_stripes(white, clean)
+    assert noise_kind.has_stripes(white + stripes, clean)
+    # Half of them left.
+    assert noise_kind.has_stripes(white + stripes, clean + stripes / 2)
 
 
 def test_bricks_are_no_stripes() -> None:
-    assert not noise_kind.has_stripes(sample("gaussian:10", bricks(240, 300)))
+    noisy = sample("gaussian:10", bricks(240, 300))
+    denoised = denoise(noisy[0].permute(1, 2, 0).numpy(), "none")
+    assert not noise_kind.has_stripes(noisy, torch.from_numpy(denoised).permute(2, 0, 1)[None])
 
 
 def test_auto_takes_what_comes_again_from_all_of_the_picture() -> None:

@@ -39,9 +39,11 @@ KNOWN = 0.1
 # Adapted, a network smooths more: that it leaves less must be plain to see. The one for white noise
 # may leave more of it in flat places: up to three times as much where it is better by 0.1 dB.
 LEFT_BY_ADAPTED, MORE_LEFT = 0.5, 4.0
-# Tuned to what it wrongly took for noise, a network takes detail away, or leaves the noise: it is
-# not used where it removes a quarter more energy than before, or leaves half of the variance. Where
-# it no longer knows the noise and leaves twice as much as before, it only joins the mean.
+# Tuned to what it wrongly took for noise, a network takes detail away, or leaves the noise. It is
+# not used where it leaves half of the variance. Where it removes a quarter more energy than before,
+# as of noise that was passed over, or leaves twice as much as before and no longer knows the noise,
+# it only joins the mean: of 73 training photos under many kinds of noise, the 31 of which it took
+# or left more then gained 0.05 dB on average, and lost 0.12 at most.
 REMOVED, LEFT_BY_TUNED, MORE_LEFT_BY_TUNED = 1.25, 0.5, 2.0
 PARTS, LOOK_EVERY = 4, 20
 # Noise that is moved is not known so well, and is learned from with longer steps than drawn noise.
@@ -78,10 +80,9 @@ class Auto:
 
     That result is then an estimate of the clean picture, and what was taken away a sample of the
     noise: the network learns from both for some steps (`denoise_cli.resampling`) and makes the
-    result anew, of eight passes. Where it then takes much more away or leaves much of the noise, it
-    is not used; where it leaves more than before, though little, it only joins the mean. Of noise
-    that the first network did not know, the estimate still holds some: the tuned network must leave
-    less than that one, and joins the mean.
+    result anew, of eight passes; but not where the noise is banded. Where it then leaves much of
+    the noise, it is not used; where it takes much more away than before, or leaves more, it only
+    joins the mean, and so it does of noise that the first network did not know.
     """
 
     networks: ClassVar[tuple[str, ...]] = (GAUSSIAN,)
@@ -180,6 +181,9 @@ class Auto:
     def _tuned(self, choice: _Choice, task: _Task) -> _Choice:
         """The network of this choice tuned to the noise that the choice takes away."""
         look, base = task.look, choice.network
+        # What is left of bands in the estimate would be learned as a part of the picture.
+        if look.is_striped(list(choice.used)):
+            return choice
         level = choice.level if choice.stacks else None
         steps, lr = self.steps * (2 if self.budget == "best" else 1), LR
         if choice.base == GAUSSIAN:
@@ -209,13 +213,12 @@ class Auto:
         )
         name = f"{choice.base}, tuned"
         left, removed = look(name, tuned), look.removed([name])
-        most, before = LEFT_BY_TUNED * look.noise, look.left[choice.base]
-        if not choice.is_known:
-            most = min(most, before)
-        if left > most or removed > REMOVED * look.removed(list(choice.used)):
+        if left > LEFT_BY_TUNED * look.noise:
             return replace(choice, steps=steps)
+        before = look.left[choice.base]
         knows = choice.is_known and left <= max(KNOWN * look.noise, MORE_LEFT_BY_TUNED * before)
-        used: dict[str, Predictor] = {} if knows else choice.used
+        alone = knows and removed <= REMOVED * look.removed(list(choice.used))
+        used: dict[str, Predictor] = {} if alone else choice.used
         used = {**used, name: tuned}
         return replace(choice, used=used, passes=ORIENTATIONS, steps=steps, kept_step=steps)
 
@@ -393,6 +396,10 @@ class _Look:
     def is_white(self, names: list[str], level: NoiseLevel) -> bool:
         """Whether noise of this level is as strong in all directions, colors and frequencies."""
         return noise_kind.is_white(self.part, self.mean(names), level)
+
+    def is_striped(self, names: list[str]) -> bool:
+        """Whether rows or columns have noise in common, by what these results took away."""
+        return noise_kind.has_stripes(self.part, self.mean(names))
 
     def shares_left(self) -> dict[str, float]:
         """The standard deviation that each result leaves over that of the picture."""
