@@ -128,11 +128,10 @@ def _unusual_back(noisy: Tensor, denoised: Tensor) -> Tensor:
     removed = removed * ~_impulses(removed, usual)
     energy = removed.square().mean(dim=1, keepdim=True)
     share = _share(energy, WINDOW, TIMES_USUAL * usual)
-    is_usual = share[0, 0] == 0
-    if bool(is_usual.all() or not is_usual.any()):
+    if not bool(share.any()):
         return denoised
     correlations = _correlations(removed)
-    of_noise = correlations[..., is_usual].median(dim=-1).values[..., None, None]
+    of_noise = correlations[..., share[0, 0] == 0].median(dim=-1).values[..., None, None]
     return denoised + share * _unlike(correlations, of_noise) * removed
 
 
@@ -199,8 +198,12 @@ def _quantile(values: Tensor, share: float) -> Tensor:
 
 
 def _share(energy: Tensor, side: int, noise: Tensor | float) -> Tensor:
-    """How much of the mean of `energy` in windows of this `side` is not that of `noise`."""
-    return (1 - noise / square_mean(energy, side).clamp(min=NO_ENERGY)).clamp(min=0)
+    """How much of the mean of `energy` in windows of this `side` is not that of `noise`.
+
+    Nothing where there is none.
+    """
+    mean = square_mean(energy, side)
+    return (mean - noise).clamp(min=0) / mean.clamp(min=NO_ENERGY)
 
 
 def _impulses(removed: Tensor, variance: Tensor | float) -> Tensor:

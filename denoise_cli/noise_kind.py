@@ -35,9 +35,9 @@ MOST_FALLING = 1.25
 # most in the colors of noise that went through a JPEG.
 LEAST_HIGH = 0.65
 # Of the variance of the noise, what the quarters of a row have in common in the picture and in what
-# was removed. In the picture 0.07 at most under noise that is not banded, but for one of 55 photos,
-# 0.05 to 0.14 with row noise of a fifth of the deviation of the other noise, by which next to
-# nothing is lost, and 0.22 and more with row noise of two fifths.
+# was removed. In the picture 0.09 at most under noise that is not banded, but for two of 55 photos,
+# of which what was removed has nothing in common; 0.06 to 0.13 with row noise of a fifth of the
+# deviation of the other noise, by which next to nothing is lost, and 0.26 and more with two fifths.
 MOST_STRIPED, MOST_STRIPED_REMOVED = 0.18, 0.01
 FLAT_ENOUGH = 4.0  # stripes may be left, which are texture as well
 QUARTERS, AROUND = 4, 9  # parts of a row, and the rows around one that have its slow changes

@@ -276,7 +276,7 @@ def is_passed_over(noisy: Tensor, denoised: Tensor) -> bool:
     Of a contrast that is weak beside that of the picture, even, and, in several parts, coarse;
     colors do not count, which cameras suppress in noise. Clean training photos pass for it, shown
     to a network of white noise, where grass or sand covers all of the part, or the grain of film:
-    by one part of 256 pixels a side one in 13, by nine parts together one in 12.
+    by one part of 256 pixels a side one in 14, by nine parts together one in 12.
     """
     return _passes_over(_Flattest(noisy, denoised, WINDOW), noisy, denoised)
 
