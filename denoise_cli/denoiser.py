@@ -17,7 +17,7 @@ from . import checkpoints, device as devices, health, memory, methods, noise_lev
 from .errors import CheckpointError, UsageError
 from .forecast import Forecast
 from .image import Image, Metadata, Stack, View, default_axes
-from .methods.base import Adaptation, Candidate, Member, Predictor
+from .methods.base import Adaptation, Candidate, Member, Predictor, without_margin
 from .networks.foreign import Foreign, LevelInput
 from .noise_level import NoiseLevel
 from .tile import padded
@@ -425,8 +425,9 @@ class Denoiser:
                 known["noise"] = self._noise.standardized(standardization.mean, standardization.std)
         if self._members:
             known["networks"] = self._members
+        held = without_margin(self._pictures(noisy))
         adaptation: Adaptation = self.method_options.adapt(
-            network, self._pictures(noisy), generator=generator, observer=observer, **known
+            network, held, generator=generator, observer=observer, **known
         )
         return adaptation
 

@@ -237,12 +237,18 @@ def _variance(channel: Tensor) -> float:
 
 
 def patches_of(channel: Tensor) -> Tensor:
-    """Patches (K, side * side) of `channel` (N, Y, X), evenly spread."""
+    """Patches (K, side * side) of `channel` (N, Y, X), evenly spread.
+
+    Without blank ones, as of the margin of a page, of which nothing can be told; if there are
+    others.
+    """
     count, rows, columns = channel.shape
     side = min(PATCH, rows, columns)
     stride = max(1, round((count * rows * columns / MOST_PATCHES) ** 0.5))
     patches = F.unfold(channel[:, None].float(), side, stride=stride)
-    return patches.transpose(1, 2).flatten(0, 1)
+    patches = patches.transpose(1, 2).flatten(0, 1)
+    blank = (patches == patches[:, :1]).all(dim=1)
+    return patches if bool(blank.all()) else patches[~blank]
 
 
 def _is_unclipped(patches: Tensor, channel: Tensor) -> Tensor:

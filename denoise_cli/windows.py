@@ -1,7 +1,8 @@
-"""Means of the windows around each pixel; at the edges, of what there is of them."""
+"""Means of the windows around each pixel, at the edges of what there is of them; blank places."""
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -20,3 +21,16 @@ def square_mean(pictures: Tensor, side: int) -> Tensor:
 def square_variance(pictures: Tensor, side: int) -> Tensor:
     """The variances of squares around each pixel of `pictures` (N, C, Y, X)."""
     return square_mean(pictures.square(), side) - square_mean(pictures, side) ** 2
+
+
+def blank(pictures: Tensor) -> Tensor:
+    """Where `pictures` (N, C, Y, X) are as their neighbors: 1, elsewhere 0; (N, 1, Y, X).
+
+    As the two above and before them, at the upper and left edge as those that there are.
+    """
+    alike = torch.ones_like(pictures[:, :1])
+    for dim in (-2, -1):
+        count = pictures.shape[dim] - 1
+        same = pictures.narrow(dim, 1, count) == pictures.narrow(dim, 0, count)
+        alike.narrow(dim, 1, count).mul_(same.all(dim=1, keepdim=True))
+    return alike

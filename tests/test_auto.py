@@ -14,7 +14,7 @@ import torch
 from helpers import photo
 from PIL import Image
 from test_method_contract import pictures
-from test_methods import filaments
+from test_methods import filaments, noisy_scene
 
 from denoise_cli import Denoiser, denoise, noise
 from denoise_cli.errors import UsageError
@@ -329,3 +329,14 @@ def test_of_a_small_picture_nothing_is_asked() -> None:
     result = Denoiser("auto").run(part)
     np.testing.assert_allclose(result.samples, mean_of_orientations(part, "ttt-mim"), atol=8e-3)
     assert "too small" in result.reason
+
+
+@pytest.mark.parametrize("spec", ["correlated:25,0.7", "gaussian:25"])
+def test_a_page_that_is_mostly_blank_is_tuned_to_what_it_holds(spec: str) -> None:
+    clean, noisy = noisy_scene(spec, 256)
+    page = np.full((900, 640), 255, np.uint8)
+    foot = np.s_[700:, 192:448]
+    page[foot] = np.rint(255 * noisy[:200].mean(axis=-1).clip(0, 1))
+    truth = clean[:200].mean(axis=-1)
+    plain, found = (Denoiser(method)(page)[foot] / 255 for method in ("none", "auto"))
+    assert psnr(truth, found) > psnr(truth, plain) + 0.5

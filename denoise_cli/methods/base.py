@@ -7,13 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..windows import blank
 
 Predictor = Callable[[Tensor], Tensor]  # (N, C, Y, X) -> (N, C, Y, X), normalized
 
-DRAWS = 8  # of a crop that is not blank
+# The share of a crop that may be blank, and in how many strides of its side others are looked at.
+BLANK, STRIDES = 0.25, 8
+LEAST_HELD = 64  # rows and columns: enough for every method
 
 
 @dataclass(frozen=True)
@@ -141,20 +145,41 @@ def too_small(network: nn.Module, side: int, observer: Observer) -> Adaptation:
 def random_crop(pictures: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """A random window (1, C, size, size) of one of `pictures` (N, C, Y, X).
 
-    Not a blank one, as of the margin of a page or of an empty frame, if a few draws find another.
+    One that is not blank in many places, as in the margin of a page or an empty frame, if there is
+    such a one; or else one of the least blank.
     """
 
     def draw(count: int) -> int:
         return int(torch.randint(count, (), generator=generator, device=generator.device))
 
     rows, columns = pictures.shape[-2:]
-    for _ in range(DRAWS):
-        n = draw(len(pictures))
-        y, x = draw(max(rows - size, 0) + 1), draw(max(columns - size, 0) + 1)
+    n = draw(len(pictures))
+    y, x = draw(max(rows - size, 0) + 1), draw(max(columns - size, 0) + 1)
+    crop = pictures[n : n + 1, :, y : y + size, x : x + size]
+    if float(blank(crop).mean()) > BLANK:
+        stride = max(size // STRIDES, 1)
+        shares = F.avg_pool2d(blank(pictures), (min(size, rows), min(size, columns)), stride)
+        places = (shares[:, 0] <= max(BLANK, float(shares.min()))).nonzero()
+        n, y, x = places[draw(len(places))].tolist()
+        y, x = y * stride, x * stride
         crop = pictures[n : n + 1, :, y : y + size, x : x + size]
-        if not is_blank(crop):
-            break
     return crop.contiguous(memory_format=torch.channels_last)
+
+
+def without_margin(pictures: Tensor) -> Tensor:
+    """`pictures` (N, C, Y, X) without blank rows and columns at their edges, as pages have them.
+
+    Of sides that all methods can adapt to, if they had such.
+    """
+    held = 1 - blank(pictures).amin(dim=(0, 1))
+    for dim in (-2, -1):
+        where = held.amax(dim=-3 - dim).nonzero()
+        if len(where):
+            count = pictures.shape[dim]
+            first = max(min(int(where[0]), count - LEAST_HELD), 0)
+            last = max(int(where[-1]) + 1, min(first + LEAST_HELD, count))
+            pictures = pictures.narrow(dim, first, last - first)
+    return pictures
 
 
 def is_blank(pictures: Tensor) -> bool:
