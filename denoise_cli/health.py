@@ -36,14 +36,14 @@ def complaint(noisy: Array, denoised: Array) -> str | None:
     Noise has a mean of zero, no pattern, and does not know where edges are: what was taken away
     must not shift the brightness, must not come again regularly, and must not be stronger at edges
     than at flat places of the same brightness. A JPEG's artifacts are at edges, so of a picture
-    with the grid of one the latter is not asked.
+    with the grid of one the latter is not asked. Of a blank one, as an empty frame, nothing is.
 
     Parameters
     ----------
     noisy, denoised : ndarray
         (C, Y, X) on about 0..1.
     """
-    if min(noisy.shape[-2:]) < SMALLEST:
+    if min(noisy.shape[-2:]) < SMALLEST or bool((noisy == noisy[:, :1, :1]).all()):
         return None
     noisy, denoised = _middle(noisy), _middle(denoised)
     removed = noisy - denoised

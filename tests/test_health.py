@@ -12,7 +12,7 @@ import torch
 from helpers import photo
 from scipy.ndimage import gaussian_filter
 
-from denoise_cli import noise
+from denoise_cli import Denoiser, noise
 from denoise_cli.health import complaint
 
 
@@ -79,6 +79,14 @@ def test_a_picture_that_stays_as_it_is_is_told() -> None:
 def test_of_a_tiny_picture_nothing_is_said() -> None:
     tiny = np.zeros((1, 20, 300), np.float32)
     assert complaint(tiny, tiny) is None
+
+
+def test_blank_slices_of_a_stack_are_no_reason_to_complain() -> None:
+    _, noisy = pictures("gaussian:20")
+    stack = np.stack([np.zeros_like(noisy[0]), noisy[0]])
+    result = Denoiser("none").run(stack, "ZYX")
+    assert result.samples[0].std() < 0.01
+    assert result.warning is None
 
 
 def test_the_command_warns_on_stderr_and_in_json(call: Any, folder: Path) -> None:
