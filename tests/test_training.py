@@ -89,28 +89,6 @@ def test_it_goes_on_from_a_checkpoint(photos: Path, tmp_path: Path) -> None:
     assert tuned[0].loss < 0.8 * fresh[0].loss
 
 
-def test_units_that_have_died_learn_again(photos: Path, tmp_path: Path) -> None:
-    start = train("ttt-mim", data=photos, out=tmp_path / "start.safetensors", steps=1, **SMALL)
-    known = checkpoints.load(str(start))
-    with torch.no_grad():
-        known.network.encoder[1][0].first.weight[3:5] = 0  # type: ignore[index]
-    died = tmp_path / "died.safetensors"
-    checkpoints.save(died, known.network, known.metadata, half=False)
-    noisy = np.random.default_rng(0).random((64, 64, 3), np.float32)
-    before = Denoiser("none", weights=str(died))(noisy)
-    seen: list[Progress] = []
-    out = train("ttt-mim", init=str(died), data=photos, out=tmp_path / "out.safetensors", steps=20,
-                lr=1e-6, progress=seen.append, **{**SMALL, "config": {}})  # fmt: skip
-    notes = [p.note for p in seen if p.note]
-    assert [note.partition(" ")[2] for note in notes] == [
-        "units of the residual blocks never fire: they start anew"
-    ]
-    np.testing.assert_allclose(Denoiser("none", weights=str(out))(noisy), before, atol=2e-3)
-    block = checkpoints.load(str(out)).network.encoder[1][0]  # type: ignore[index]
-    assert bool((block.first.weight[3:5].abs().mean(dim=(1, 2, 3)) > 0.01).all())
-    assert bool((block.second.weight[:, 3:5] != 0).any())
-
-
 def test_a_network_that_learned_to_denoise_gets_its_auxiliary_head(
     photos: Path, tmp_path: Path
 ) -> None:

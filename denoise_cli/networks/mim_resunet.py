@@ -68,9 +68,7 @@ class MIMResUNet(ResidualBody, JointNetwork):
         self.auxiliary_head = head(first, channels)
 
 
-class ResidualBlock(nn.Module):
-    """Features plus what the units of a hidden layer add to them."""
-
+class _ResidualBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.first = conv(width, width, 3)
@@ -82,13 +80,6 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x + self.second(F.relu(self.first(x)))
 
-    @torch.no_grad()
-    def revive(self, dead: Tensor) -> None:
-        """Give units that never fire, where `dead` (units), new weights; what comes out stays."""
-        fresh = nn.init.kaiming_normal_(torch.empty(self.first.weight.shape), nonlinearity="relu")
-        self.first.weight[dead] = fresh.to(dead.device)[dead]
-        self.second.weight[:, dead] = 0
-
 
 def conv(i: int, o: int, size: int) -> nn.Conv2d:
     """A convolution without bias that keeps the size."""
@@ -98,7 +89,7 @@ def conv(i: int, o: int, size: int) -> nn.Conv2d:
 
 
 def _blocks(width: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*(ResidualBlock(width) for _ in range(count)))
+    return nn.Sequential(*(_ResidualBlock(width) for _ in range(count)))
 
 
 def head(width: int, channels: int) -> nn.Sequential:

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from .. import checkpoints, device as devices, measured, memory, networks, noise as noises
 from ..errors import CheckpointError, NotEnoughMemory, UsageError
 from ..metrics import psnr
-from ..networks.mim_resunet import ResidualBlock
 from ..normalize import Standardization
 from . import parallel, preview
 from .data import prefetch
@@ -181,8 +180,6 @@ def train(
         run.open(data=data, pairs=pairs, noisy=noisy, val=val)
         if resume:
             run.resume()
-        elif init:
-            run.revive(progress)
         run.loop(progress, stop)
     return run.out
 
@@ -245,6 +242,7 @@ class _Run:
         self.init = init
         self.network.to(self.device.torch, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         getattr(self.recipe, "prepare", lambda network: None)(self.network)
+        self.gradients = parallel.Gradients(self.network)
         self.optimizer = Optimizer(self.network, self.recipe.lr, self.recipe.weight_decay)
         self.state.batch = self.recipe.batch
 
@@ -255,40 +253,12 @@ class _Run:
         # A network that is not simply called with noisy pictures is validated as its recipe says.
         self.recipe_predict = getattr(self.recipe, "predict", _predict)
 
-    @torch.no_grad()
-    def revive(self, progress: Callable[[Progress], None] | None) -> None:
-        """Let units that have died learn again: those that fire for no held-out picture.
-
-        Long training with steps of one length, whatever the gradient, leaves some that never fire;
-        they get no gradient any more.
-        """
-        fires: dict[ResidualBlock, Tensor] = {}
-
-        def look(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            assert isinstance(block, ResidualBlock)
-            highest = block.first(inputs[0]).amax(dim=(0, 2, 3))
-            fires[block] = torch.maximum(fires.get(block, highest), highest)
-
-        blocks = (m for m in self.network.modules() if isinstance(m, ResidualBlock))
-        learn = [block for block in blocks if block.first.weight.requires_grad]
-        hooks = [block.register_forward_pre_hook(look) for block in learn]
-        self._validate()
-        for hook in hooks:
-            hook.remove()
-        for block, highest in fires.items():
-            block.revive(highest <= 0)
-        count = sum(int((highest <= 0).sum()) for highest in fires.values())
-        if count and progress:
-            note = f"{count} units of the residual blocks never fire: they start anew"
-            progress(replace(self._report(math.nan, None), note=note))
-
     def _patches(self) -> Callable[[int], np.ndarray]:
         return self.source.patches(
             patch=self.recipe.patch, batch=self.state.batch, seed=self.seed, rank=parallel.rank()
         )
 
     def loop(self, progress: Callable[[Progress], None] | None, stop: threading.Event) -> None:
-        self.gradients = parallel.Gradients(self.network)
         started = time.monotonic() - self.state.seconds
         self.saved_at = time.monotonic()
         try:
