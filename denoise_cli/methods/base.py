@@ -15,8 +15,8 @@ from ..windows import blank
 
 Predictor = Callable[[Tensor], Tensor]  # (N, C, Y, X) -> (N, C, Y, X), normalized
 
-# The share of a crop that may be blank, and in how many strides of its side others are looked at.
-BLANK, STRIDES = 0.25, 8
+# The share of a crop that may be blank, and the cells of its side by which others are looked for.
+BLANK, CELLS = 0.25, 8
 LEAST_HELD = 64  # rows and columns: enough for every method
 
 
@@ -157,13 +157,21 @@ def random_crop(pictures: Tensor, size: int, generator: torch.Generator) -> Tens
     y, x = draw(max(rows - size, 0) + 1), draw(max(columns - size, 0) + 1)
     crop = pictures[n : n + 1, :, y : y + size, x : x + size]
     if float(blank(crop).mean()) > BLANK:
-        stride = max(size // STRIDES, 1)
-        shares = F.avg_pool2d(blank(pictures), (min(size, rows), min(size, columns)), stride)
-        places = (shares[:, 0] <= max(BLANK, float(shares.min()))).nonzero()
+        cell = max(min(size, rows, columns) // CELLS, 1)
+        places = _held(pictures, cell).nonzero()
         n, y, x = places[draw(len(places))].tolist()
-        y, x = y * stride, x * stride
+        y, x = min(y * cell, max(rows - size, 0)), min(x * cell, max(columns - size, 0))
         crop = pictures[n : n + 1, :, y : y + size, x : x + size]
     return crop.contiguous(memory_format=torch.channels_last)
+
+
+def _held(pictures: Tensor, cell: int) -> Tensor:
+    """Where windows of `CELLS` cells a side are blank in few places, or as few as any (N, Y, X)."""
+    some = max(cell // 2, 1)  # not every pixel is asked: of large pictures it takes long
+    cells = F.avg_pool2d(blank(pictures[..., ::some, ::some]), cell // some)
+    window = tuple(min(CELLS, count) for count in cells.shape[-2:])
+    shares = F.avg_pool2d(cells, window, 1)[:, 0]
+    return shares <= max(BLANK, float(shares.min()))
 
 
 def without_margin(pictures: Tensor) -> Tensor:
