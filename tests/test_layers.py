@@ -41,6 +41,7 @@ ALLOWED = {
         "orientation",
         "resampling",
         "transforms",
+        "windows",
     }
     | {"views"},
     "resampling": {"adam", "noise_level", "objectives", "orientation", "transforms"},
