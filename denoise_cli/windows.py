@@ -24,13 +24,13 @@ def square_variance(pictures: Tensor, side: int) -> Tensor:
 
 
 def blank(pictures: Tensor) -> Tensor:
-    """Where `pictures` (N, C, Y, X) are as their neighbors: 1, elsewhere 0; (N, 1, Y, X).
+    """Where `pictures` (N, C, Y, X) are as their neighbors, in all channels (N, Y, X).
 
     As the two above and before them, at the upper and left edge as those that there are.
     """
-    alike = torch.ones_like(pictures[:, :1])
+    alike = torch.ones_like(pictures[:, 0], dtype=torch.bool)
     for dim in (-2, -1):
         count = pictures.shape[dim] - 1
         same = pictures.narrow(dim, 1, count) == pictures.narrow(dim, 0, count)
-        alike.narrow(dim, 1, count).mul_(same.all(dim=1, keepdim=True))
+        alike.narrow(dim, 1, count).logical_and_(same.all(dim=1))
     return alike

@@ -17,18 +17,19 @@ from ..noise_level import NoiseLevel
 from ..orientation import ORIENTATIONS, turned, turned_back
 from ..validation import noise_bound, noise_left
 from ..views import Shown, View
+from ..windows import blank
 from .base import (
+    SMALLEST_SIDE,
     Adaptation,
     Candidate,
     Member,
     Observer,
     Predictor,
-    is_blank,
     option,
     random_crop,
     require,
 )
-from .ttt_mim import SMALLEST_SIDE, TTTMIM, WEAK_NOISE, has_impulses
+from .ttt_mim import TTTMIM, WEAK_NOISE, has_impulses
 
 BUDGETS = ("fast", "balanced", "best")
 DEFAULT, GAUSSIAN = "ttt-mim", "ttt-mim-gaussian"
@@ -115,7 +116,7 @@ class Auto:
         observer.step(0, network, None)
         if self.budget == "fast":
             return Adaptation(network, reason=f"{DEFAULT}: more would take longer")
-        if is_blank(noisy):
+        if bool(blank(noisy).all()):
             return Adaptation(network, reason=f"{DEFAULT}: the picture is blank")
         every = {DEFAULT: Member(network, normalize=_same, restore=_same), **networks}
         if min(noisy.shape[-2:]) < SMALLEST_SIDE:

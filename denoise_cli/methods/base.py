@@ -17,7 +17,7 @@ Predictor = Callable[[Tensor], Tensor]  # (N, C, Y, X) -> (N, C, Y, X), normaliz
 
 # The share of a crop that may be blank, and the cells of its side by which others are looked for.
 BLANK, CELLS = 0.25, 8
-LEAST_HELD = 64  # rows and columns: enough for every method
+SMALLEST_SIDE = 64  # of what an error can be estimated on, in pixels
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def random_crop(pictures: Tensor, size: int, generator: torch.Generator) -> Tens
     n = draw(len(pictures))
     y, x = draw(max(rows - size, 0) + 1), draw(max(columns - size, 0) + 1)
     crop = pictures[n : n + 1, :, y : y + size, x : x + size]
-    if float(blank(crop).mean()) > BLANK:
+    if float(blank(crop).float().mean()) > BLANK:
         cell = max(min(size, rows, columns) // CELLS, 1)
         places = _held(pictures, cell).nonzero()
         n, y, x = places[draw(len(places))].tolist()
@@ -168,9 +168,9 @@ def random_crop(pictures: Tensor, size: int, generator: torch.Generator) -> Tens
 def _held(pictures: Tensor, cell: int) -> Tensor:
     """Where windows of `CELLS` cells a side are blank in few places, or as few as any (N, Y, X)."""
     some = max(cell // 2, 1)  # not every pixel is asked: of large pictures it takes long
-    cells = F.avg_pool2d(blank(pictures[..., ::some, ::some]), cell // some)
+    cells = F.avg_pool2d(blank(pictures[..., ::some, ::some]).float(), cell // some)
     window = tuple(min(CELLS, count) for count in cells.shape[-2:])
-    shares = F.avg_pool2d(cells, window, 1)[:, 0]
+    shares = F.avg_pool2d(cells, window, 1)
     return shares <= max(BLANK, float(shares.min()))
 
 
@@ -179,20 +179,15 @@ def without_margin(pictures: Tensor) -> Tensor:
 
     Of sides that all methods can adapt to, if they had such.
     """
-    held = 1 - blank(pictures).amin(dim=(0, 1))
+    held = ~blank(pictures).all(dim=0)
     for dim in (-2, -1):
-        where = held.amax(dim=-3 - dim).nonzero()
+        where = held.any(dim=-3 - dim).nonzero()
         if len(where):
             count = pictures.shape[dim]
-            first = max(min(int(where[0]), count - LEAST_HELD), 0)
-            last = max(int(where[-1]) + 1, min(first + LEAST_HELD, count))
+            first = max(min(int(where[0]), count - SMALLEST_SIDE), 0)
+            last = max(int(where[-1]) + 1, min(first + SMALLEST_SIDE, count))
             pictures = pictures.narrow(dim, first, last - first)
     return pictures
-
-
-def is_blank(pictures: Tensor) -> bool:
-    """Whether every channel of `pictures` (N, C, Y, X) has one value only."""
-    return bool((pictures == pictures[..., :1, :1]).all())
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ from torch.func import functional_call
 
 from ..objectives import Parameters, auxiliary_step, weighted_l1
 from ..validation import RiskEstimate
-from .base import Adaptation, Observer, option, random_crop, require, too_small
+from .base import SMALLEST_SIDE, Adaptation, Observer, option, random_crop, require, too_small
 
 PARTS = ("heads", "all")
-SMALLEST_SIDE = 64  # of what an error can be estimated on
 MINIMUM_GAIN_DB = 0.0
 
 

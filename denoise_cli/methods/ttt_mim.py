@@ -29,9 +29,8 @@ from ..validation import (
     noise_bound,
     noise_left,
 )
-from .base import Adaptation, Observer, option, random_crop, require, too_small
+from .base import SMALLEST_SIDE, Adaptation, Observer, option, random_crop, require, too_small
 
-SMALLEST_SIDE = 64
 # Chosen on held-out training photos: what was learned from weaker noise (on 0..1) lost more often
 # than it won; noise that the network passes over may be weaker.
 WEAK_NOISE, WEAKEST_NOISE = 1.2 / 255, 0.4 / 255
