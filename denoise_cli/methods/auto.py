@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from .. import collaborative, details, lanes, noise_kind, noise_level, resampling, views
+from ..impulses import Impulses
 from ..noise_level import NoiseLevel
 from ..orientation import ORIENTATIONS, turned, turned_back
+from ..transforms import is_gray
 from ..validation import noise_bound, noise_left
 from ..views import Shown, View
 from ..windows import blank
@@ -56,6 +58,10 @@ LR, MOVED_LR, WHITE_LR, WHITE_STEPS = 1.5e-4, 2e-4, 5e-5, 0.4
 # for the estimate that the network is tuned to.
 SPREAD = (0, 7, 2, 5, 1, 3, 4, 6)
 PASSES = 4
+# Impulses the first network knows where they are up to some share of the samples, in each color for
+# itself, in a picture that is clean otherwise: it changes half of the other samples by next to
+# nothing. Else it takes them, or the noise beside them, for a part of the picture.
+KNOWN_SHARE, IN_ALL_COLORS, CLEAN = 0.06, 0.5, 0.6 / 255
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,8 @@ class Auto:
     the noise is white and the same everywhere, that one is taken, which denoises it 0.2 dB better.
     To noise that the first does not know the second is adapted by TTT-MIM, with the estimate of the
     error that can refuse it (see `TTTMIM`); the two are averaged where that then leaves at most
-    half of what the first does. Impulses only the first knows.
+    half of what the first does. Impulses only the first knows, and those among other noise none of
+    them: these are filled in before anything else (`denoise_cli.impulses`).
 
     The result is the mean of four passes for which the picture is turned or mirrored. Noise that
     grows with the light is made even for half of them (`denoise_cli.views`), unless the estimate of
@@ -113,12 +120,33 @@ class Auto:
         networks: Mapping[str, Member],
     ) -> Adaptation:
         """Choose for `noisy` (N, C, Y, X), normalized as for `network`."""
+        if bool(blank(noisy).all()):
+            observer.step(0, network, None)
+            return Adaptation(network, reason=f"{DEFAULT}: the picture is blank")
+        every = {DEFAULT: Member(network, normalize=_same, restore=_same), **networks}
+        impulses = _unknown_impulses(network, noisy, generator)
+        if impulses is None:
+            return self._decided(every, noisy, generator, observer)
+        shown = _FilledFirst(impulses, observer)
+        made = self._decided(every, impulses.filled(noisy), generator, shown)
+        return replace(
+            made,
+            predict=partial(_predicted, impulses, made.predict),
+            reason=f"impulses filled in, then {made.reason}",
+        )
+
+    def _decided(
+        self,
+        every: Mapping[str, Member],
+        noisy: Tensor,
+        generator: torch.Generator,
+        observer: Observer,
+    ) -> Adaptation:
+        """What is made for `noisy`, in which there is nothing to fill in."""
+        network = every[DEFAULT].network
         observer.step(0, network, None)
         if self.budget == "fast":
             return Adaptation(network, reason=f"{DEFAULT}: more would take longer")
-        if bool(blank(noisy).all()):
-            return Adaptation(network, reason=f"{DEFAULT}: the picture is blank")
-        every = {DEFAULT: Member(network, normalize=_same, restore=_same), **networks}
         if min(noisy.shape[-2:]) < SMALLEST_SIDE:
             reason = f"{DEFAULT}: the picture is too small to tell more"
             return Adaptation(self._predictor(_Choice.of(DEFAULT, every)), reason=reason)
@@ -347,6 +375,48 @@ class _Restored(Observer):
             self._observer.step(step, replace(self._member, network=predict), seen, **numbers)
 
 
+def _unknown_impulses(
+    network: nn.Module, noisy: Tensor, generator: torch.Generator
+) -> Impulses | None:
+    """The impulses of `noisy`, unless the network knows them better than their neighbors do."""
+    impulses = Impulses.of(noisy)
+    size = _looked_at(noisy)
+    if impulses is None or not size or impulses.share > KNOWN_SHARE:
+        return impulses
+    part = random_crop(noisy, size, generator)
+    places, filled = impulses.places(part), impulses.filled(part)
+    if not is_gray(part) and places.all(dim=1).sum() > IN_ALL_COLORS * places.any(dim=1).sum():
+        return impulses
+    with torch.no_grad():
+        removed = (filled - network(filled).float()).abs()[filled == part]
+    return impulses if float(removed.median()) > CLEAN else None
+
+
+def _predicted(impulses: Impulses, predict: Predictor, noisy: Tensor) -> Tensor:
+    return predict(impulses.filled(noisy))
+
+
+class _FilledFirst(Observer):
+    """Shows an adaptation to a picture with its impulses filled in to who observes the other."""
+
+    def __init__(self, impulses: Impulses, observer: Observer) -> None:
+        self._impulses, self._observer = impulses, observer
+
+    def progress(self, done: int, total: int) -> None:
+        self._observer.progress(done, total)
+
+    def step(
+        self, step: int, predict: Predictor, reconstruct: Predictor | None, **numbers: float | None
+    ) -> None:
+        seen = None if reconstruct is None else partial(_predicted, self._impulses, reconstruct)
+        self._observer.step(step, partial(_predicted, self._impulses, predict), seen, **numbers)
+
+
+def _looked_at(noisy: Tensor) -> int:
+    """The side of the part that is looked at; 0 if the picture is too small for one."""
+    return min(LOOKED_AT, *noisy.shape[-2:]) // SMALLEST_SIDE * SMALLEST_SIDE
+
+
 class _Look:
     """A part of the picture, and what networks make of it.
 
@@ -360,8 +430,7 @@ class _Look:
     """
 
     def __init__(self, noisy: Tensor, generator: torch.Generator) -> None:
-        size = min(LOOKED_AT, *noisy.shape[-2:]) // SMALLEST_SIDE * SMALLEST_SIDE
-        self.part = random_crop(noisy, size, generator)
+        self.part = random_crop(noisy, _looked_at(noisy), generator)
         self._results: dict[str, Tensor] = {}
         self.left: dict[str, float] = {}
         self.noise = max(noise_left(self.part, self.part), 1e-12)

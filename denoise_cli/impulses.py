@@ -1,0 +1,270 @@
+"""Impulses among other noise: black and white specks, found and filled in before anything else."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .transforms import is_gray
+from .windows import window_mean
+
+Places = tuple[Tensor, ...]  # indices of samples in (N, C, Y, X)
+
+# All limits were chosen on training photos with and without specks, under fifteen kinds of noise.
+# A speck lies so far from the median of those around it: in their deviations, and on 0..1.
+# Where specks are rare, more of what lies so far away is none.
+DEVIATIONS, DEVIATIONS_IF_RARE, RARE, DISTANCE = 2.5, 3.5, 0.002, 0.12
+MAD_TO_DEVIATION = 1.4826  # of normal noise
+AROUND = 2  # pixels to each side
+# The share of the nearest neighbors that may be like a speck: one of eight, since in a line there
+# are two; and more, by this times the share of specks, where those lie beside each other.
+MOST_ALIKE, BESIDE = 1 / 8, 3.5
+FEWEST_LEFT = 3  # neighbors to fill in from
+ROUNDS = 4  # where every tenth sample is one, many are only found once others are filled in
+# Whether there are specks is told where other noise cannot reach the end of the range: so far away,
+# in deviations and on 0..1. Of samples that stand out there, details are seldom at the very end,
+# more often up to `NEXT` from it. Specks are all at it; or all up to a level near it, as of scans
+# and of sensors whose black is not 0.
+REACH, REACHED, NEXT = 5.0, 0.25, 0.105
+LEVELS, AT_END = (0.0, 0.02, 0.05, 0.1, 0.15), 2
+LEAST_SHARE, TIMES, TIMES_BEFORE_END, SURENESS = 1e-4, 2.0, 5.0, 3.0
+LEAST_DEVIATION = 0.5 / 255  # of pictures with noise or texture: drawings have neither
+WINDOW, WINDOWS = 192, 3  # looked at: so many windows of this side down and across
+SPARSE = 7  # of every so many rows and columns one is asked how far specks can be told
+CHUNK = 1 << 18  # samples whose neighbors are in memory at a time
+
+
+@dataclass(frozen=True)
+class Impulses:
+    """Specks of a picture: salt and pepper, dust, pixels that are dead or stuck.
+
+    Samples at an end of the range that stand out of those around them, as the median of these and
+    their median absolute deviation from it tell: Crnojevic, Senk and Trpovski, "Advanced impulse
+    detection based on pixel-wise MAD", IEEE Signal Processing Letters 11(7), 2004. Differs from the
+    paper: only the ends of the range count, the samples of a line are kept, and what is put in is
+    the median of the neighbors that are no specks.
+
+    Attributes
+    ----------
+    low, high : float
+        Specks are at most as bright as `low`, or at least as bright as `high`; -inf and inf where
+        there are none.
+    share : float
+        Of all samples, about.
+    """
+
+    low: float
+    high: float
+    share: float
+
+    @classmethod
+    def of(cls, pictures: Tensor) -> Impulses | None:
+        """Those of `pictures` (N, C, Y, X) on 0..1 that all have the same range, if there are any.
+
+        Where other noise cannot reach an end of the range, many more samples must be at it than
+        next to it.
+        """
+        if min(pictures.shape[-2:]) <= AROUND:
+            return None
+        pictures = pictures[:, :1] if is_gray(pictures) else pictures
+        windows = _windows(pictures).float()
+        low = _Pile.at(windows, max(float(pictures.amin()), 0.0), inward=1)
+        high = _Pile.at(windows, min(float(pictures.amax()), 1.0), inward=-1)
+        if not (low.is_sure or high.is_sure):
+            return None
+        # Black specks seldom come without white ones: of these less is asked then.
+        return cls(
+            low.level if low.is_likely else -math.inf,
+            high.level if high.is_likely else math.inf,
+            sum(pile.share for pile in (low, high) if pile.is_likely),
+        )
+
+    def filled(self, pictures: Tensor) -> Tensor:
+        """`pictures` (N, C, Y, X) with what is there otherwise in place of the specks."""
+        if min(pictures.shape[-2:]) <= AROUND:
+            return pictures
+        noisy = (pictures[:, :1] if is_gray(pictures) else pictures).float()
+        filled = noisy
+        for _ in range(ROUNDS):
+            places = self._places(filled, noisy)
+            if not places.any():
+                break
+            filled = _filled(filled, places)
+        return filled.expand_as(pictures).contiguous(memory_format=torch.channels_last)
+
+    def places(self, pictures: Tensor) -> Tensor:
+        """Where specks stand out of `pictures` (N, C, Y, X), a mask of the same shape."""
+        return self._places(pictures, pictures)
+
+    def _places(self, filled: Tensor, noisy: Tensor) -> Tensor:
+        """Where there are still some in `filled`, which was `noisy`."""
+        at_low, at_high = filled <= self.low, filled >= self.high
+        found = torch.zeros_like(at_low)
+        for chunk in _candidates(filled, at_low | at_high):
+            stands_out = _Around.of(filled, chunk, noisy).stands_out(self.share)
+            found[tuple(each[stands_out] for each in chunk)] = True
+        # What is black or white in all colors, and a speck in one, is a speck in all of them.
+        common = at_low.all(dim=1, keepdim=True) | at_high.all(dim=1, keepdim=True)
+        return found | (common & found.any(dim=1, keepdim=True))
+
+
+@dataclass(frozen=True)
+class _Pile:
+    """Samples that stand out near an end of the range, where other noise cannot reach it.
+
+    Attributes
+    ----------
+    level : float
+        The value up to which they are specks, if any are.
+    is_at_end : bool
+        Whether that is the very end of the range.
+    count, near : int
+        How many there are up to it, and not far beyond it.
+    held : float
+        The share of all samples that would show if they were specks.
+    samples : int
+        All that there are.
+    """
+
+    level: float
+    is_at_end: bool
+    count: int
+    near: int
+    held: float
+    samples: int
+
+    @property
+    def is_likely(self) -> bool:
+        """Whether more are specks than details."""
+        return self.count > self.near
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether they are too many for details."""
+        times = TIMES if self.is_at_end else TIMES_BEFORE_END
+        excess = self.count - times * self.near
+        deviation = (self.count + times**2 * self.near) ** 0.5
+        return self.count >= LEAST_SHARE * self.samples and excess > SURENESS * deviation
+
+    @property
+    def share(self) -> float:
+        """Of all samples those that are specks, if they are as many everywhere."""
+        return min(self.count / max(self.held * self.samples, 1.0), 1.0)
+
+    @classmethod
+    def at(cls, windows: Tensor, end: float, *, inward: int) -> _Pile:
+        """That of `windows` (N, C, Y, X) at this `end`; `inward` is 1 at the low one, or else -1.
+
+        Up to the nearest of the levels at which it is sure, or else very near the end.
+        """
+        near_end = inward * (windows - end) < LEVELS[-1] + NEXT
+        found = [_Around.of(windows, chunk, windows) for chunk in _candidates(windows, near_end)]
+        sparse = torch.zeros_like(near_end)
+        sparse[..., ::SPARSE, ::SPARSE] = True
+        held = _Around.of(windows, sparse.nonzero().unbind(dim=1), windows)
+        piles = []
+        for depth in LEVELS:
+            level, count, near = end + inward * depth, 0, 0
+            for around in found:
+                chosen = around.stands_out(RARE) & around.is_out_of_reach(level, inward)
+                values = inward * (around.values[chosen] - level)
+                count += int((values <= 0).sum())
+                near += int(((values > 0) & (values <= NEXT)).sum())
+            out_of_reach = float(held.is_out_of_reach(level, inward).float().mean())
+            piles.append(cls(level, not depth, count, near, out_of_reach, windows.numel()))
+            if piles[-1].is_sure:
+                return piles[-1]
+        return max(piles[:AT_END], key=lambda pile: pile.count / (pile.near + 1))
+
+
+@dataclass(frozen=True)
+class _Around:
+    """What is around samples: their values, the medians of the others, the deviations from these.
+
+    And the share of the nearest that are more like the sample than like the median. All (M,).
+    """
+
+    values: Tensor
+    medians: Tensor
+    deviations: Tensor
+    alike: Tensor
+
+    @classmethod
+    def of(cls, pictures: Tensor, where: Places, noisy: Tensor) -> _Around:
+        """`noisy` are the pictures in which none is filled in: a line is still whole there."""
+        values = pictures[where]
+        others = _neighbors(pictures, where, AROUND)
+        medians = others.median(dim=1).values
+        spread = (others - medians[:, None]).abs().median(dim=1).values
+        # Beyond the edge is nothing: a line along it is no less a line.
+        nearest = _neighbors(noisy, where, 1, mode="constant", value=math.nan)
+        closer = (values - medians).abs() / 2
+        alike = ((nearest - values[:, None]).abs() < closer[:, None]).sum(dim=1)
+        alike = alike / nearest.isfinite().sum(dim=1)
+        return cls(values, medians, MAD_TO_DEVIATION * spread, alike)
+
+    def stands_out(self, share: float) -> Tensor:
+        """Which of the samples do, not as a part of a line; `share` of all samples are specks."""
+        factor = DEVIATIONS_IF_RARE if share < RARE else DEVIATIONS
+        least = (factor * self.deviations).clamp(min=DISTANCE)
+        is_alone = self.alike <= MOST_ALIKE + BESIDE * share
+        return ((self.values - self.medians).abs() > least) & is_alone
+
+    def is_out_of_reach(self, level: float, inward: int) -> Tensor:
+        """Whether noise, of which there must be some, cannot reach this level near an end."""
+        room = inward * (self.medians - level)
+        reach = (REACH * self.deviations).clamp(min=REACHED)
+        return (room > reach) & (self.deviations > LEAST_DEVIATION)
+
+
+def _windows(pictures: Tensor) -> Tensor:
+    """Windows (K, C, Y, X) from all over `pictures`; small ones as a whole."""
+    count, _, rows, columns = pictures.shape
+    if count * rows * columns <= (WINDOW * WINDOWS) ** 2:
+        return pictures
+    height, width = min(WINDOW, rows), min(WINDOW, columns)
+    places = [(y, x) for y in range(WINDOWS) for x in range(WINDOWS)]
+    found = []
+    for k, (y, x) in enumerate(places):
+        n = k * count // len(places)
+        top, left = y * (rows - height) // (WINDOWS - 1), x * (columns - width) // (WINDOWS - 1)
+        found.append(pictures[n, :, top : top + height, left : left + width])
+    return torch.stack(found)
+
+
+def _candidates(pictures: Tensor, ends: Tensor) -> list[Places]:
+    """Where samples at `ends` are not as their neighbors, in chunks."""
+    distance = (pictures - window_mean(pictures, 3, 3)).abs()
+    # A third of the nine samples of the mean may be as far away.
+    where = (ends & (distance > DISTANCE * 2 / 3)).nonzero()
+    return [chunk.unbind(dim=1) for chunk in where.split(CHUNK) if len(chunk)]
+
+
+def _neighbors(
+    pictures: Tensor, where: Places, reach: int, mode: str = "reflect", value: float | None = None
+) -> Tensor:
+    """The samples around those `where` (M, neighbors), of the same channel."""
+    pad = F.pad(pictures, (reach,) * 4, mode=mode, value=value)
+    n, c, y, x = where
+    side = range(2 * reach + 1)
+    around = [(v, u) for v in side for u in side if (v, u) != (reach, reach)]
+    return torch.stack([pad[n, c, y + v, x + u] for v, u in around], dim=1)
+
+
+def _filled(pictures: Tensor, places: Tensor) -> Tensor:
+    """`pictures` with the median of the neighbors that are not at `places`, where it is."""
+    unknown = pictures.masked_fill(places, math.nan)
+    filled = pictures.clone()
+    for chunk in places.nonzero().split(CHUNK):
+        where = chunk.unbind(dim=1)
+        neighbors = _neighbors(unknown, where, 1)
+        medians = neighbors.nanmedian(dim=1).values
+        few = neighbors.isfinite().sum(dim=1) < FEWEST_LEFT
+        further = _neighbors(unknown, tuple(each[few] for each in where), AROUND)
+        medians[few] = further.nanmedian(dim=1).values
+        filled[where] = torch.where(medians.isfinite(), medians, pictures[where])
+    return filled

@@ -1,0 +1,85 @@
+"""Specks among other noise: `auto` fills them in before anything else, and nothing but them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_method_contract import pictures
+
+from denoise_cli import Denoiser, denoise
+from denoise_cli.metrics import psnr
+
+FAST = {"budget": "fast"}
+
+
+def with_specks(noisy: np.ndarray, share: float, low: float = 0, high: float = 1) -> np.ndarray:
+    """Of (Y, X) or (Y, X, C), the same in all colors."""
+    drawn = np.random.default_rng(5).random(noisy.shape[:2])
+    specked = np.clip(noisy, 0, 1)
+    specked[drawn < share / 2] = low
+    specked[drawn > 1 - share / 2] = high
+    return specked
+
+
+@pytest.mark.parametrize("share", [0.003, 0.02, 0.1])
+@pytest.mark.parametrize(
+    "spec", ["gaussian:15", "correlated:20,0.6,1", "poisson:40", "camera+jpeg:90"]
+)
+def test_specks_among_noise_are_filled_in(spec: str, share: float) -> None:
+    clean, noisy = pictures(192, spec=spec)
+    specked = with_specks(noisy, share)
+    result = Denoiser("auto", options=FAST).run(specked)
+    assert result.reason.startswith("impulses filled in")
+    gain = psnr(clean, result.samples) - psnr(clean, Denoiser("none")(specked))
+    assert gain > (0.5 if share < 0.01 else 3)
+    without = psnr(clean, Denoiser("none")(np.clip(noisy, 0, 1).astype(np.float32)))
+    assert psnr(clean, result.samples) > without - (0.5 if share < 0.01 else 4)
+
+
+@pytest.mark.parametrize("axis", ["color", "gray"])
+@pytest.mark.parametrize("spec", ["gaussian:5", "gaussian:50", "poisson:10", "correlated:40,1"])
+def test_noise_without_specks_is_left_alone(spec: str, axis: str) -> None:
+    _, noisy = pictures(192, spec=spec)
+    noisy = np.clip(noisy if axis == "color" else noisy[..., 1], 0, 1)
+    assert np.array_equal(denoise(noisy, "auto", options=FAST), denoise(noisy, "none"))
+
+
+def test_a_frame_and_lines_are_no_specks() -> None:
+    """Of one pixel, at the end of the range: as of pictures that were scaled or scanned."""
+    _, noisy = pictures(192, spec="gaussian:5")
+    noisy = np.clip(noisy, 0.05, 0.95)
+    noisy[-1] = noisy[:, 0] = noisy[60, 20:150] = 0
+    noisy[30:170, 100] = 1
+    assert np.array_equal(denoise(noisy, "auto", options=FAST), denoise(noisy, "none"))
+
+
+def test_lines_stay_where_specks_are_filled_in() -> None:
+    _, noisy = pictures(192, spec="gaussian:5")
+    noisy = with_specks(np.clip(0.4 + 0.2 * noisy, 0, 1), 0.005)
+    noisy[60, 20:150] = 0
+    noisy[-1] = 1
+    result = Denoiser("auto", options=FAST).run(noisy)
+    assert result.reason.startswith("impulses filled in")
+    assert result.samples[60, 22:148].mean() < 0.1
+    assert result.samples[-1, 2:-2].mean() > 0.9
+
+
+def test_a_drawing_is_no_picture_with_specks() -> None:
+    drawing = np.full((128, 128), 255, np.uint8)
+    drawing[8::16, 8::16] = 0  # dots of one pixel
+    drawing[40:80, 40:80] = 90
+    assert np.array_equal(denoise(drawing, "auto", options=FAST), denoise(drawing, "none"))
+
+
+def test_dead_and_stuck_pixels_of_a_stack() -> None:
+    """At the black and the white level of a camera of 12 bits, whose black is not 0."""
+    clean, noisy = pictures(128, gray=True, spec="gaussian:12")
+    levels = np.stack([0.25 + 0.5 * np.clip(noisy, 0, 1)] * 3)
+    drawn = np.random.default_rng(3).random(levels.shape)
+    levels[drawn < 0.01], levels[drawn > 0.99] = 0.02, 1
+    stack = np.rint(4095 * levels).astype(np.uint16)
+    result = Denoiser("auto", options=FAST).run(stack, "ZYX")
+    assert result.reason.startswith("impulses filled in")
+    before = denoise(stack, "none", axes="ZYX")
+    truth = np.stack([0.25 + 0.5 * clean] * 3)
+    assert psnr(truth, result.samples / 4095) > psnr(truth, before / 4095) + 3
