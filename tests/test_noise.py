@@ -41,6 +41,17 @@ def test_salt_pepper_hits_its_share() -> None:
     assert set(noisy.unique().tolist()) == {0.0, 0.5, 1.0}
 
 
+@pytest.mark.parametrize("shared", [0.0, 0.4, 1.0])
+def test_a_share_of_salt_pepper_is_in_all_channels(shared: float) -> None:
+    clean = torch.full((1, 3, 256, 256), 0.5)
+    noisy = sample(f"salt-pepper:0.1,{shared}", clean)
+    hit = noisy != clean
+    assert hit.float().mean().item() == pytest.approx(0.1, rel=0.05)
+    same = (noisy == noisy[:, :1]).all(dim=1) & hit.any(dim=1)
+    expected = 0.1 * shared + 2 * 0.05**3 * (1 - shared)
+    assert same.float().mean().item() == pytest.approx(expected, rel=0.1, abs=2e-4)
+
+
 def test_correlated_noise_is_correlated_and_has_its_sigma() -> None:
     clean = torch.zeros(2, 3, 128, 128)
     added = sample("correlated:20,1", clean).numpy()

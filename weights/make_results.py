@@ -54,6 +54,7 @@ SYNTHETIC = {
     "speckle:0.1": ("CBSD68",),
     "salt-pepper:0.02": ("CBSD68",),
     "salt-pepper:0.05": ("CBSD68",),
+    "gaussian:15+salt-pepper:0.02,1": ("CBSD68",),
     "poisson-gaussian:0.01,0.0004": ("CBSD68",),
     "correlated:25,1": ("CBSD68",),
     "gaussian:15+poisson:30+jpeg:80": ("CBSD68",),

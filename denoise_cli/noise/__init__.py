@@ -41,7 +41,7 @@ NOISES: dict[str, tuple[Any, str]] = {
     "poisson": (Poisson, "PEAK"),
     "poisson-gaussian": (PoissonGaussian, "SHOT,READ"),
     "speckle": (Speckle, "VARIANCE"),
-    "salt-pepper": (SaltPepper, "AMOUNT"),
+    "salt-pepper": (SaltPepper, "AMOUNT[,SHARED]"),
     "correlated": (Correlated, "SIGMA[,WIDTH[,SHARED]]"),
     "stripes": (Stripes, "SIGMA[,SHARED]"),
     "jpeg": (JPEG, "QUALITY"),

@@ -60,12 +60,20 @@ class Speckle:
 
 @dataclass(frozen=True)
 class SaltPepper:
-    """A fraction AMOUNT of the samples set to 0 or 1, half of them each."""
+    """A fraction AMOUNT of the samples set to 0 or 1, half of them each.
+
+    At the share SHARED of the pixels the same is done in all channels, as with dust.
+    """
 
     amount: Range
+    shared: Range = Range(0.0, 0.0)
 
     def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         amount = self.amount.draw(clean, generator)
         u = torch.rand(clean.shape, generator=generator, device=clean.device)
+        if self.shared.high:
+            shared = self.shared.draw(clean, generator)
+            drawn = torch.rand(clean[:, :1].shape, generator=generator, device=clean.device)
+            u = torch.where(drawn < shared, u[:, :1], u)
         noisy = torch.where(u < amount / 2, torch.zeros_like(clean), clean)
         return torch.where(u > 1 - amount / 2, torch.ones_like(clean), noisy)
