@@ -21,6 +21,7 @@ BRIGHTNESSES = 6
 DETAIL = 1.35
 SHIFT = 2.5 / 255
 UNCHANGED = 0.2 / 255
+UNUSUAL, SPECK = 6.0, 0.12  # of what was removed of a sample: times the median, and on 0..1
 # Of `regularity`: what was removed from held-out training photos under fourteen kinds of noise has
 # 10 at most, from cameras' pictures without a mesh 3; a mesh that was removed has hundreds.
 REGULAR = 12.0
@@ -43,15 +44,16 @@ def complaint(noisy: Array, denoised: Array) -> str | None:
     noisy, denoised : ndarray
         (C, Y, X) on about 0..1.
     """
-    if min(noisy.shape[-2:]) < SMALLEST or bool((noisy == noisy[:, :1, :1]).all()):
+    if min(noisy.shape[-2:]) < SMALLEST:
         return None
     noisy, denoised = _middle(noisy), _middle(denoised)
+    if bool((noisy == noisy[:, :1, :1]).all()):
+        return None
     removed = noisy - denoised
     # What diverged has squares that single precision does not hold.
     if float(np.sqrt(np.square(removed, dtype=np.float64).mean())) < UNCHANGED:
         return "next to nothing was changed: there is no noise, or none that the network knows"
-    shifts = -removed.mean(axis=(1, 2))
-    shift = float(shifts[np.abs(shifts).argmax()])
+    shift = _shift(removed)
     if abs(shift) > SHIFT:
         how = "brighter" if shift > 0 else "darker"
         return f"the picture became {how}, by {abs(shift):.1%} of the range; look at it"
@@ -67,6 +69,16 @@ def complaint(noisy: Array, denoised: Array) -> str | None:
             "detail may have gone with the noise; a lower --strength keeps more of it"
         )
     return None
+
+
+def _shift(removed: Array) -> float:
+    """How much brighter the channel became that changed most; specks that are gone do not count."""
+    shifts = []
+    for channel in removed:
+        size = np.abs(channel)
+        usual = size <= max(UNUSUAL * float(np.median(size)), SPECK)
+        shifts.append(min(-channel.mean(), -channel[usual].mean(), key=abs))
+    return float(max(shifts, key=abs))
 
 
 def edge_ratio(removed: Array, denoised: Array) -> float:

@@ -71,6 +71,21 @@ def test_a_changed_brightness_is_told() -> None:
     assert "darker" in str(complaint(noisy, clean - np.float32(0.03)))
 
 
+def test_dust_that_is_gone_is_no_change_of_brightness() -> None:
+    clean, noisy = pictures("gaussian:10")
+    dusty = noisy.copy()
+    dusty[:, np.random.default_rng(1).random(noisy.shape[1:]) < 0.04] = 0
+    assert complaint(dusty, clean) is None
+    assert "brighter, by 2.0%" in str(complaint(dusty, clean + np.float32(0.02)))
+
+
+def test_a_page_that_is_blank_in_the_middle_is_no_reason_to_complain() -> None:
+    noisy = np.ones((1, 1700, 1700), np.float32)
+    noisy[:, :64] += np.random.default_rng(0).normal(0, 0.1, (64, 1700)).astype(np.float32)
+    denoised = np.ones_like(noisy)
+    assert complaint(noisy, denoised) is None
+
+
 def test_a_picture_that_stays_as_it_is_is_told() -> None:
     clean, _ = pictures("gaussian:1")
     assert "next to nothing" in str(complaint(clean, clean))
