@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .transforms import is_gray
@@ -201,7 +200,7 @@ class _Around:
         medians = others.median(dim=1).values
         spread = (others - medians[:, None]).abs().median(dim=1).values
         # Beyond the edge is nothing: a line along it is no less a line.
-        nearest = _neighbors(noisy, where, 1, mode="constant", value=math.nan)
+        nearest = _neighbors(noisy, where, 1, mirrored=False)
         closer = (values - medians).abs() / 2
         alike = ((nearest - values[:, None]).abs() < closer[:, None]).sum(dim=1)
         alike = alike / nearest.isfinite().sum(dim=1)
@@ -244,15 +243,26 @@ def _candidates(pictures: Tensor, ends: Tensor) -> list[Places]:
     return [chunk.unbind(dim=1) for chunk in where.split(CHUNK) if len(chunk)]
 
 
-def _neighbors(
-    pictures: Tensor, where: Places, reach: int, mode: str = "reflect", value: float | None = None
-) -> Tensor:
-    """The samples around those `where` (M, neighbors), of the same channel."""
-    pad = F.pad(pictures, (reach,) * 4, mode=mode, value=value)
+def _neighbors(pictures: Tensor, where: Places, reach: int, *, mirrored: bool = True) -> Tensor:
+    """The samples around those `where` (M, neighbors), of the same channel.
+
+    Beyond the edges the picture is mirrored, or else NaN.
+    """
     n, c, y, x = where
-    side = range(2 * reach + 1)
-    around = [(v, u) for v in side for u in side if (v, u) != (reach, reach)]
-    return torch.stack([pad[n, c, y + v, x + u] for v, u in around], dim=1)
+    rows, columns = pictures.shape[-2:]
+    side = range(-reach, reach + 1)
+    found = []
+    for v, u in ((v, u) for v in side for u in side if v or u):
+        row, column = _mirrored(y + v, rows), _mirrored(x + u, columns)
+        samples = pictures[n, c, row, column]
+        if not mirrored:
+            samples = samples.masked_fill((row != y + v) | (column != x + u), math.nan)
+        found.append(samples)
+    return torch.stack(found, dim=1)
+
+
+def _mirrored(index: Tensor, count: int) -> Tensor:
+    return count - 1 - (count - 1 - index.abs()).abs()
 
 
 def _filled(pictures: Tensor, places: Tensor) -> Tensor:
