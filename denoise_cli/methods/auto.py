@@ -60,8 +60,10 @@ SPREAD = (0, 7, 2, 5, 1, 3, 4, 6)
 PASSES = 4
 # Impulses the first network knows where they are up to some share of the samples, in each color for
 # itself, in a picture that is clean otherwise: it changes half of the other samples by next to
-# nothing. Else it takes them, or the noise beside them, for a part of the picture.
-KNOWN_SHARE, IN_ALL_COLORS, CLEAN = 0.06, 0.5, 0.6 / 255
+# nothing. Else it takes them, or the noise beside them, for a part of the picture, and takes more
+# of that noise away once they are gone. If that is plain and it takes less away then, they went
+# through a JPEG, say, and are better left.
+KNOWN_SHARE, IN_ALL_COLORS, CLEAN, PLAIN, LEAST_REMOVED = 0.06, 0.5, 0.6 / 255, 2 / 255, 0.97
 
 
 @dataclass(frozen=True)
@@ -379,17 +381,22 @@ def _unknown_impulses(
     network: nn.Module, noisy: Tensor, generator: torch.Generator
 ) -> Impulses | None:
     """The impulses of `noisy`, unless the network knows them better than their neighbors do."""
-    impulses = Impulses.of(noisy)
-    size = _looked_at(noisy)
-    if impulses is None or not size or impulses.share > KNOWN_SHARE:
+    impulses, size = Impulses.of(noisy), _looked_at(noisy)
+    if impulses is None or not size:
         return impulses
     part = random_crop(noisy, size, generator)
     places, filled = impulses.places(part), impulses.filled(part)
-    if not is_gray(part) and places.all(dim=1).sum() > IN_ALL_COLORS * places.any(dim=1).sum():
-        return impulses
+    others = filled == part
     with torch.no_grad():
-        removed = (filled - network(filled).float()).abs()[filled == part]
-    return impulses if float(removed.median()) > CLEAN else None
+        before, after = ((p - network(p).float())[others] for p in (part, filled))
+    removed = float(after.abs().median())
+    less = float(after.square().mean()) < LEAST_REMOVED * float(before.square().mean())
+    if removed > PLAIN and less:
+        return None
+    in_all = places.all(dim=1).sum() > IN_ALL_COLORS * places.any(dim=1).sum()
+    if impulses.share > KNOWN_SHARE or (bool(in_all) and not is_gray(part)):
+        return impulses
+    return impulses if removed > CLEAN else None
 
 
 def _predicted(impulses: Impulses, predict: Predictor, noisy: Tensor) -> Tensor:
