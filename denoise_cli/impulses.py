@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .transforms import is_gray
+from .transforms import distinct_planes
 from .windows import window_mean
 
 Places = tuple[Tensor, ...]  # indices of samples in (N, C, Y, X)
@@ -69,10 +69,13 @@ class Impulses:
         """
         if min(pictures.shape[-2:]) <= AROUND:
             return None
-        pictures = pictures[:, :1] if is_gray(pictures) else pictures
+        pictures = distinct_planes(pictures)
         windows = _windows(pictures).float()
-        low = _Pile.at(windows, max(float(pictures.amin()), 0.0), inward=1)
-        high = _Pile.at(windows, min(float(pictures.amax()), 1.0), inward=-1)
+        sparse = torch.zeros_like(windows, dtype=torch.bool)
+        sparse[..., ::SPARSE, ::SPARSE] = True
+        all_over = _Around.of(windows, sparse.nonzero().unbind(dim=1), windows)
+        low = _Pile.at(windows, max(float(pictures.amin()), 0.0), all_over, inward=1)
+        high = _Pile.at(windows, min(float(pictures.amax()), 1.0), all_over, inward=-1)
         if not (low.is_sure or high.is_sure):
             return None
         # Black specks seldom come without white ones: of these less is asked then.
@@ -86,8 +89,7 @@ class Impulses:
         """`pictures` (N, C, Y, X) with what is there otherwise in place of the specks."""
         if min(pictures.shape[-2:]) <= AROUND:
             return pictures
-        noisy = (pictures[:, :1] if is_gray(pictures) else pictures).float()
-        filled = noisy
+        filled = noisy = distinct_planes(pictures).float()
         for _ in range(ROUNDS):
             places = self._places(filled, noisy)
             if not places.any():
@@ -155,26 +157,25 @@ class _Pile:
         return min(self.count / max(self.held * self.samples, 1.0), 1.0)
 
     @classmethod
-    def at(cls, windows: Tensor, end: float, *, inward: int) -> _Pile:
+    def at(cls, windows: Tensor, end: float, all_over: _Around, *, inward: int) -> _Pile:
         """That of `windows` (N, C, Y, X) at this `end`; `inward` is 1 at the low one, or else -1.
 
-        Up to the nearest of the levels at which it is sure, or else very near the end.
+        Up to the nearest of the levels at which it is sure, or else very near the end; `all_over`
+        are samples from everywhere.
         """
         near_end = inward * (windows - end) < LEVELS[-1] + NEXT
-        found = [_Around.of(windows, chunk, windows) for chunk in _candidates(windows, near_end)]
-        sparse = torch.zeros_like(near_end)
-        sparse[..., ::SPARSE, ::SPARSE] = True
-        held = _Around.of(windows, sparse.nonzero().unbind(dim=1), windows)
+        around = [_Around.of(windows, chunk, windows) for chunk in _candidates(windows, near_end)]
+        found = [each.only(each.stands_out(RARE)) for each in around]
         piles = []
         for depth in LEVELS:
             level, count, near = end + inward * depth, 0, 0
-            for around in found:
-                chosen = around.stands_out(RARE) & around.is_out_of_reach(level, inward)
-                values = inward * (around.values[chosen] - level)
-                count += int((values <= 0).sum())
-                near += int(((values > 0) & (values <= NEXT)).sum())
-            out_of_reach = float(held.is_out_of_reach(level, inward).float().mean())
-            piles.append(cls(level, not depth, count, near, out_of_reach, windows.numel()))
+            for each in found:
+                values = each.values[each.is_out_of_reach(level, inward)]
+                beyond = inward * (values - level)
+                count += int((beyond <= 0).sum())
+                near += int(((beyond > 0) & (beyond <= NEXT)).sum())
+            held = float(all_over.is_out_of_reach(level, inward).float().mean())
+            piles.append(cls(level, not depth, count, near, held, windows.numel()))
             if piles[-1].is_sure:
                 return piles[-1]
         return max(piles[:AT_END], key=lambda pile: pile.count / (pile.near + 1))
@@ -205,6 +206,11 @@ class _Around:
         alike = ((nearest - values[:, None]).abs() < closer[:, None]).sum(dim=1)
         alike = alike / nearest.isfinite().sum(dim=1)
         return cls(values, medians, MAD_TO_DEVIATION * spread, alike)
+
+    def only(self, chosen: Tensor) -> _Around:
+        """Of these samples alone."""
+        held = (self.values, self.medians, self.deviations, self.alike)
+        return _Around(*(each[chosen] for each in held))
 
     def stands_out(self, share: float) -> Tensor:
         """Which of the samples do, not as a part of a line; `share` of all samples are specks."""

@@ -12,12 +12,12 @@ from denoise_cli.metrics import psnr
 FAST = {"budget": "fast"}
 
 
-def with_specks(noisy: np.ndarray, share: float, low: float = 0, high: float = 1) -> np.ndarray:
+def with_specks(noisy: np.ndarray, share: float) -> np.ndarray:
     """Of (Y, X) or (Y, X, C), the same in all colors."""
     drawn = np.random.default_rng(5).random(noisy.shape[:2])
     specked = np.clip(noisy, 0, 1)
-    specked[drawn < share / 2] = low
-    specked[drawn > 1 - share / 2] = high
+    specked[drawn < share / 2] = 0
+    specked[drawn > 1 - share / 2] = 1
     return specked
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
@@ -129,13 +129,14 @@ class Auto:
         impulses = _unknown_impulses(network, noisy, generator)
         if impulses is None:
             return self._decided(every, noisy, generator, observer)
-        shown = _FilledFirst(impulses, observer)
+
+        def filled_first(predict: Predictor) -> Predictor:
+            return lambda pictures: predict(impulses.filled(pictures))
+
+        shown = _SeenThrough(filled_first, observer)
         made = self._decided(every, impulses.filled(noisy), generator, shown)
-        return replace(
-            made,
-            predict=partial(_predicted, impulses, made.predict),
-            reason=f"impulses filled in, then {made.reason}",
-        )
+        reason = f"impulses filled in, then {made.reason}"
+        return replace(made, predict=filled_first(made.predict), reason=reason)
 
     def _decided(
         self,
@@ -355,16 +356,22 @@ def _adapted(member: Member, task: _Task) -> tuple[Member, Adaptation]:
         member.network,
         member.normalize(task.noisy),
         generator=task.generator,
-        observer=_Restored(member, task.observer),
+        # Step 0 is the first network's.
+        observer=_SeenThrough(lambda p: replace(member, network=p), task.observer, first=1),
     )
     return replace(member, network=adaptation.predict), adaptation
 
 
-class _Restored(Observer):
-    """Shows the adaptation of a further network to an observer of the first one."""
+class _SeenThrough(Observer):
+    """Shows an adaptation, from its step `first` on, to an observer of another picture or scale.
 
-    def __init__(self, member: Member, observer: Observer) -> None:
-        self._member, self._observer = member, observer
+    `seen` makes of its predictors what that one sees.
+    """
+
+    def __init__(
+        self, seen: Callable[[Predictor], Predictor], observer: Observer, first: int = 0
+    ) -> None:
+        self._seen, self._observer, self._first = seen, observer, first
 
     def progress(self, done: int, total: int) -> None:
         self._observer.progress(done, total)
@@ -372,9 +379,9 @@ class _Restored(Observer):
     def step(
         self, step: int, predict: Predictor, reconstruct: Predictor | None, **numbers: float | None
     ) -> None:
-        if step:  # step 0 is the first network's
-            seen = None if reconstruct is None else replace(self._member, network=reconstruct)
-            self._observer.step(step, replace(self._member, network=predict), seen, **numbers)
+        if step >= self._first:
+            shown = None if reconstruct is None else self._seen(reconstruct)
+            self._observer.step(step, self._seen(predict), shown, **numbers)
 
 
 def _unknown_impulses(
@@ -397,26 +404,6 @@ def _unknown_impulses(
     if impulses.share > KNOWN_SHARE or (bool(in_all) and not is_gray(part)):
         return impulses
     return impulses if removed > CLEAN else None
-
-
-def _predicted(impulses: Impulses, predict: Predictor, noisy: Tensor) -> Tensor:
-    return predict(impulses.filled(noisy))
-
-
-class _FilledFirst(Observer):
-    """Shows an adaptation to a picture with its impulses filled in to who observes the other."""
-
-    def __init__(self, impulses: Impulses, observer: Observer) -> None:
-        self._impulses, self._observer = impulses, observer
-
-    def progress(self, done: int, total: int) -> None:
-        self._observer.progress(done, total)
-
-    def step(
-        self, step: int, predict: Predictor, reconstruct: Predictor | None, **numbers: float | None
-    ) -> None:
-        seen = None if reconstruct is None else partial(_predicted, self._impulses, reconstruct)
-        self._observer.step(step, partial(_predicted, self._impulses, predict), seen, **numbers)
 
 
 def _looked_at(noisy: Tensor) -> int:
