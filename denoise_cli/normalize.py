@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,16 +16,25 @@ if TYPE_CHECKING:
 
 
 BAND = 256  # rows that are converted at a time
+LEAST_BITS = 8  # that a file is taken to use
+# One that uses more of them for a few samples alone (hot pixels, stars) is scaled by the others.
+FEW, FEWER_BITS = 0.01, 2
+# What lies farther outside 0..1 than noise that was added to it comes nearer, the more the farther
+# it is: as 30 or 100, a star spoils what networks make of everything around it, by up to 10 dB.
+# Softened by 1 to 5, it does not; the more, the less sure is its own brightness: within 3 % by 2.
+FAR, SOFTENING = 1.0, 2.0
+LARGEST = 80.0  # exponent that float32 holds
 
 
 @dataclass(frozen=True)
 class Scale:
-    """A linear map of stored samples to about 0..1; it never clips.
+    """A map of stored samples to about 0..1, linear from -1 to 2; it never clips.
 
     Integers keep their full range (8 bit by 255), but for a file that uses few bits of its type
     (12 bit in 16, a dark exposure) the largest power of two minus one that holds it, so that the
-    network sees the contrast it was trained on. Float pictures inside 0..1 stay as they are;
-    others are mapped from their own range.
+    network sees the contrast it was trained on; one sample in a hundred may lie far beyond.
+    Float pictures inside 0..1 stay as they are; others are mapped from their own range. Beyond -1
+    and 2 the map is logarithmic.
     """
 
     offset: float
@@ -42,14 +52,14 @@ class Scale:
         values = np.empty(samples.shape, np.float32)
         # Part by part: double precision of a whole photo at once would double the memory.
         for index in _bands(samples.shape):
-            values[index] = (samples[index].astype(np.float64) - self.offset) / self.gain
+            values[index] = _softened((samples[index].astype(np.float64) - self.offset) / self.gain)
         return values
 
     def inverse(self, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """Float about 0..1 -> stored samples, rounded and clipped to what `dtype` holds."""
         samples = np.empty(values.shape, dtype)
         for index in _bands(values.shape):
-            exact = values[index].astype(np.float64) * self.gain + self.offset
+            exact = _hardened(values[index].astype(np.float64)) * self.gain + self.offset
             if dtype.kind != "f":
                 limits = np.iinfo(dtype)
                 exact = np.clip(np.rint(exact), limits.min, limits.max)
@@ -68,6 +78,8 @@ class SampleRange:
             raise UsageError(f"samples of type {dtype} cannot be denoised; use integers or floats")
         self._dtype, self._share = dtype, share
         self._low = self._high = 0.0
+        self._count = 0
+        self._above: Counter[int] = Counter()  # samples that do not fit into so many bits
         self._kept: list[np.ndarray] = []
 
     def add(self, samples: np.ndarray) -> None:
@@ -76,12 +88,20 @@ class SampleRange:
         self._high = max(self._high, float(samples.max()))
         if self._dtype.kind == "f":
             self._kept.append(samples.ravel()[:: self._share])
+            return
+        self._count += samples.size
+        for bits in range(LEAST_BITS, int(self._high).bit_length()):
+            self._above[bits] += int(np.count_nonzero(samples >= 2**bits))
 
     def scale(self) -> Scale:
         """The scale for all samples so far."""
         if self._dtype.kind == "f":
             return self._of_float()
-        bits = max(int(self._high - self._low).bit_length(), 8)
+        bits = max(int(self._high - self._low).bit_length(), LEAST_BITS)
+        few = FEW * self._count
+        enough = next((b for b in range(LEAST_BITS, bits) if self._above[b] <= few), bits)
+        if self._low == 0 and enough <= bits - FEWER_BITS:
+            bits = enough
         return Scale(self._low, float(min(2**bits - 1, np.iinfo(self._dtype).max)))
 
     def _of_float(self) -> Scale:
@@ -94,6 +114,25 @@ class SampleRange:
             return Scale(0.0, abs(self._high) or 1.0)
         offset = min(bulk_low, 0.0)
         return Scale(offset, max(bulk_high - offset, 1e-12))
+
+
+def _softened(values: np.ndarray) -> np.ndarray:
+    """The same from -1 to 2, and nearer to that beyond."""
+    beyond = _beyond(values)
+    softer = np.sign(beyond) * np.log1p(SOFTENING * np.abs(beyond)) / SOFTENING
+    return values - beyond + softer if beyond.any() else values
+
+
+def _hardened(values: np.ndarray) -> np.ndarray:
+    """The inverse of `_softened`."""
+    beyond = _beyond(values)
+    exponents = np.minimum(SOFTENING * np.abs(beyond), LARGEST)
+    harder = np.sign(beyond) * np.expm1(exponents) / SOFTENING
+    return values - beyond + harder if beyond.any() else values
+
+
+def _beyond(values: np.ndarray) -> np.ndarray:
+    return values - np.clip(values, -FAR, 1 + FAR)
 
 
 def _bands(shape: tuple[int, ...]) -> Iterator[tuple[int | slice, ...]]:

@@ -64,6 +64,31 @@ def test_twelve_bits_in_sixteen_are_denoised_as_well() -> None:
     assert psnr(clean[..., 0], result / 4095) > psnr(clean[..., 0], raw / 4095) + 4
 
 
+@pytest.mark.parametrize("method", ["none", "auto"])
+@pytest.mark.parametrize("kind", ["uint16", "float32"])
+def test_a_few_stars_do_not_spoil_what_is_around_them(kind: str, method: str) -> None:
+    clean, noisy = (picture[..., 0] for picture in noisy_scene("gaussian:20", 128))
+    rows, columns = np.mgrid[:128, :128]
+    stars = np.zeros((128, 128))
+    for y, x in ((20, 31), (64, 90), (100, 40)):
+        stars += 60 * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / 2)
+    unit_of = 1000 if kind == "uint16" else 1
+    sky = stars < 1e-3
+
+    def without(sample: np.ndarray) -> np.ndarray:
+        return np.where(sky, sample / unit_of, clean)
+
+    def stored(values: np.ndarray) -> np.ndarray:
+        values = np.maximum(values, 0) * unit_of
+        return np.rint(values).astype(kind) if kind == "uint16" else values.astype(kind)
+
+    denoiser = Denoiser(method)
+    alone, among = denoiser(stored(noisy)), denoiser(stored(noisy + stars))
+    assert psnr(clean, without(among)) > psnr(clean, without(alone)) - 0.5
+    total = float((clean + stars)[~sky].sum())
+    assert float(among[~sky].sum()) / unit_of == pytest.approx(total, rel=0.02)
+
+
 def test_channels_are_not_taken_for_color() -> None:
     noisy = picture("uint8", 3)
     planes = np.moveaxis(noisy, -1, 0)

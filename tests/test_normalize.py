@@ -41,6 +41,32 @@ def test_twelve_bits_in_sixteen_use_the_whole_range() -> None:
     assert Scale.of(samples).forward(samples).max() > 0.9
 
 
+@pytest.mark.parametrize("brightest", [4095, 65535])
+def test_a_few_bright_samples_do_not_set_the_scale(brightest: int) -> None:
+    samples = np.random.default_rng(0).integers(0, 400, (64, 64)).astype(np.uint16)
+    samples[::16, ::16] = brightest
+    scale = Scale.of(samples)
+    values = scale.forward(samples)
+    assert scale.gain == 511
+    assert 0.7 < np.quantile(values, 0.99) < 1
+    assert 2 < values.max() < 5
+    np.testing.assert_array_equal(scale.inverse(values, samples.dtype), samples)
+    samples[::2, ::2] = brightest  # no longer few
+    assert Scale.of(samples).gain == brightest
+
+
+def test_stars_far_brighter_than_the_rest_are_scaled_back_exactly() -> None:
+    sky = np.random.default_rng(0).normal(0.5, 0.1, (64, 64)).astype(np.float32)
+    sky[::16, ::16] = np.geomspace(2.1, 1e5, 16).reshape(4, 4)
+    sky[1, 1] = -50
+    scale = Scale.of(sky)
+    values = scale.forward(sky)
+    assert -4 < values.min() < -1
+    assert 2 < values.max() < 9
+    assert (np.diff(values[::16, ::16].ravel()) > 0).all()
+    np.testing.assert_allclose(scale.inverse(values, sky.dtype), sky, rtol=1e-5, atol=1e-5)
+
+
 def test_floats_on_unit_range_keep_their_scale_even_with_noise() -> None:
     noisy = np.random.default_rng(0).normal(0.5, 0.3, (64, 64)).astype(np.float32)
     assert Scale.of(noisy) == Scale(0.0, 1.0)
@@ -56,10 +82,12 @@ def test_other_float_ranges_are_mapped() -> None:
 
 
 def test_rounding_and_clipping_happen_once_at_the_end() -> None:
-    values = np.array([[-3.0, 1.5, 2.5, 300.0]], np.float32)
-    scale = Scale(0.0, 1.0)
-    np.testing.assert_array_equal(scale.inverse(values, np.dtype("uint8")), [[0, 2, 2, 255]])
-    np.testing.assert_array_equal(scale.inverse(values, np.dtype("float32")), values)
+    values = np.array([[-0.9, 0.006, 0.01, 300.0]], np.float32)
+    scale = Scale(0.0, 255.0)
+    np.testing.assert_array_equal(scale.inverse(values, np.dtype("uint8")), [[0, 2, 3, 255]])
+    exact = scale.inverse(values[:, :3], np.dtype("float32"))
+    np.testing.assert_allclose(exact, values[:, :3] * 255, rtol=1e-6)
+    assert np.isfinite(scale.inverse(values, np.dtype("float32"))).all()
 
 
 def test_complex_samples_are_refused() -> None:
