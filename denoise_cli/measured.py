@@ -204,8 +204,8 @@ def _frames(path: Path) -> tuple[list[Array], float]:
         image = io.read(each)
         stored += list(to_planes(image.samples, image.axes)[0])
     channels = min(len(frame) for frame in stored)
-    scale = Scale.of(max(stored, key=lambda frame: float(frame.max())))
-    # One scale for all: dark frames must not be stretched.
+    # One scale for all, and all of it: dark frames must not be stretched.
+    scale = Scale.of(max(stored, key=lambda frame: float(frame.max())), whole=True)
     return [scale.forward(frame[:channels]) for frame in stored], scale.gain
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 
 BAND = 256  # rows that are converted at a time
 LEAST_BITS = 8  # that a file is taken to use
-# One that uses more of them for a few samples alone (hot pixels, stars) is scaled by the others.
-FEW, FEWER_BITS = 0.01, 2
+# Shares of samples at either end (hot pixels, stars) that are no part of the bulk; and of those
+# below it that may be dead.
+FEW, DEAD = 0.01, 0.001
+# Integers are scaled by the bulk of them where it needs so many bits less. Below more than so many
+# times the range of the bulk is a pedestal: as little contrast is left as networks never learned.
+FEWER_BITS, PEDESTAL = 2, 2.0
+LOOKED_AT = 2**20  # integer samples of a plane that tell where the bulk lies
 # What lies farther outside 0..1 than noise that was added to it comes nearer, the more the farther
 # it is: as 30 or 100, a star spoils what networks make of everything around it, by up to 10 dB.
 # Softened by 1 to 5, it does not; the more, the less sure is its own brightness: within 3 % by 2.
@@ -32,7 +37,8 @@ class Scale:
 
     Integers keep their full range (8 bit by 255), but for a file that uses few bits of its type
     (12 bit in 16, a dark exposure) the largest power of two minus one that holds it, so that the
-    network sees the contrast it was trained on; one sample in a hundred may lie far beyond.
+    network sees the contrast it was trained on; one sample in a hundred may lie far beyond. What
+    is below all of them (a signed file stored as unsigned, the black of a camera) is taken off.
     Float pictures inside 0..1 stay as they are; others are mapped from their own range. Beyond -1
     and 2 the map is logarithmic.
     """
@@ -41,11 +47,14 @@ class Scale:
     gain: float
 
     @classmethod
-    def of(cls, samples: np.ndarray) -> Scale:
-        """The scale for these samples (integer or float; any shape)."""
+    def of(cls, samples: np.ndarray, *, whole: bool = False) -> Scale:
+        """The scale for these samples (integer or float; any shape).
+
+        If `whole`, for all of them from 0 on: one on which levels of noise can be told.
+        """
         found = SampleRange(samples.dtype)
         found.add(samples)
-        return found.scale()
+        return found.scale(whole=whole)
 
     def forward(self, samples: np.ndarray) -> np.ndarray:
         """Stored samples -> float32 about 0..1."""
@@ -70,7 +79,7 @@ class Scale:
 class SampleRange:
     """What the scale of many samples depends on, gathered piece by piece.
 
-    Of float samples every `share`-th is kept to tell where their bulk lies.
+    Of float samples every `share`-th is kept to tell where their bulk lies, of integers fewer.
     """
 
     def __init__(self, dtype: np.dtype, share: int = 1) -> None:
@@ -78,8 +87,6 @@ class SampleRange:
             raise UsageError(f"samples of type {dtype} cannot be denoised; use integers or floats")
         self._dtype, self._share = dtype, share
         self._low = self._high = 0.0
-        self._count = 0
-        self._above: Counter[int] = Counter()  # samples that do not fit into so many bits
         self._kept: list[np.ndarray] = []
 
     def add(self, samples: np.ndarray) -> None:
@@ -88,32 +95,47 @@ class SampleRange:
         self._high = max(self._high, float(samples.max()))
         if self._dtype.kind == "f":
             self._kept.append(samples.ravel()[:: self._share])
-            return
-        self._count += samples.size
-        for bits in range(LEAST_BITS, int(self._high).bit_length()):
-            self._above[bits] += int(np.count_nonzero(samples >= 2**bits))
+        elif self._dtype.itemsize > 1:
+            step = math.ceil((samples.size / LOOKED_AT) ** 0.5)
+            some = np.atleast_2d(samples)[..., ::step, ::step]
+            self._kept.append(some.ravel()[:: self._share])
 
-    def scale(self) -> Scale:
-        """The scale for all samples so far."""
+    def scale(self, *, whole: bool = False) -> Scale:
+        """The scale for all samples so far; see `Scale.of`."""
         if self._dtype.kind == "f":
-            return self._of_float()
-        bits = max(int(self._high - self._low).bit_length(), LEAST_BITS)
-        few = FEW * self._count
-        enough = next((b for b in range(LEAST_BITS, bits) if self._above[b] <= few), bits)
-        if self._low == 0 and enough <= bits - FEWER_BITS:
-            bits = enough
-        return Scale(self._low, float(min(2**bits - 1, np.iinfo(self._dtype).max)))
+            return self._of_float(whole=whole)
+        offset = self._low
+        most = np.iinfo(self._dtype).max
+        if whole or not self._kept:
+            return Scale(offset, _holding(self._high - offset, most))
+        bottom, _, top = self._bulk()
+        if bottom - offset > PEDESTAL * (top - bottom):
+            offset = math.floor(bottom)
+        gain, enough = _holding(self._high - offset, most), _holding(top - offset, most)
+        return Scale(offset, enough if enough <= gain / 2**FEWER_BITS else gain)
 
-    def _of_float(self) -> Scale:
+    def _of_float(self, *, whole: bool) -> Scale:
         # Noise added in float leaves 0..1 at both ends, so the bulk of the samples decides.
-        kept = self._kept[0] if len(self._kept) == 1 else np.concatenate(self._kept)
-        bulk_low, bulk_high = (float(v) for v in np.quantile(kept, (0.01, 0.99)))
-        if bulk_low >= -0.5 and 0.1 <= bulk_high <= 1.5:
+        bottom, low, high = self._bulk()
+        if low >= -0.5 and 0.1 <= high <= 1.5:
             return Scale(0.0, 1.0)
         if self._low == self._high:
             return Scale(0.0, abs(self._high) or 1.0)
-        offset = min(bulk_low, 0.0)
-        return Scale(offset, max(bulk_high - offset, 1e-12))
+        offset = min(low, 0.0)
+        if not whole and bottom - offset > PEDESTAL * (high - bottom):
+            offset = bottom
+        return Scale(offset, max(high - offset, 1e-12))
+
+    def _bulk(self) -> tuple[float, float, float]:
+        """What all samples but the dead ones reach; what all but few reach, and do not exceed."""
+        kept = self._kept[0] if len(self._kept) == 1 else np.concatenate(self._kept)
+        bottom, low, high = np.quantile(kept, (DEAD, FEW, 1 - FEW))
+        return float(bottom), float(low), float(high)
+
+
+def _holding(value: float, most: int) -> float:
+    """The power of two minus one that holds `value`, if the type does."""
+    return float(min(2 ** max(int(value).bit_length(), LEAST_BITS) - 1, most))
 
 
 def _softened(values: np.ndarray) -> np.ndarray:

@@ -89,6 +89,16 @@ def test_a_few_stars_do_not_spoil_what_is_around_them(kind: str, method: str) ->
     assert float(among[~sky].sum()) / unit_of == pytest.approx(total, rel=0.02)
 
 
+@pytest.mark.parametrize("kind", ["uint16", "float32"])
+def test_signed_samples_stored_as_unsigned_are_denoised_as_well(kind: str) -> None:
+    """As ImageJ stores them: 32768 is 0."""
+    clean, noisy = (picture[..., 0] for picture in noisy_scene("gaussian:20", 128))
+    plain = Denoiser("none")
+    stored = np.rint(1000 * noisy + 32768).astype(kind)
+    result = (plain(stored).astype(np.float64) - 32768) / 1000
+    assert psnr(clean, result) > psnr(clean, plain(noisy)) - 0.2
+
+
 def test_channels_are_not_taken_for_color() -> None:
     noisy = picture("uint8", 3)
     planes = np.moveaxis(noisy, -1, 0)

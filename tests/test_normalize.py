@@ -55,6 +55,26 @@ def test_a_few_bright_samples_do_not_set_the_scale(brightest: int) -> None:
     assert Scale.of(samples).gain == brightest
 
 
+@pytest.mark.parametrize(
+    ("dtype", "pedestal"), [("uint16", 32768), ("uint16", 500), ("int16", -20000), ("float32", 1e4)]
+)
+def test_what_is_below_all_samples_is_taken_off(dtype: str, pedestal: float) -> None:
+    samples = (pedestal + np.random.default_rng(0).integers(0, 200, (64, 64))).astype(dtype)
+    samples[5, 5] = 0 if dtype == "uint16" else -32768  # a dead pixel
+    scale = Scale.of(samples)
+    values = scale.forward(samples)
+    assert -0.1 < np.quantile(values, 0.01) < 0.1
+    assert 0.7 < np.quantile(values, 0.99) < 1.1
+    np.testing.assert_allclose(scale.inverse(values, samples.dtype), samples, atol=0.5)
+    assert Scale.of(samples, whole=True).gain >= pedestal
+
+
+def test_little_contrast_is_no_pedestal() -> None:
+    fog = np.random.default_rng(0).integers(20000, 40000, (64, 64)).astype(np.uint16)
+    assert Scale.of(fog) == Scale(0.0, 65535.0)
+    assert Scale.of((fog >> 8).astype(np.uint8)) == Scale(0.0, 255.0)
+
+
 def test_stars_far_brighter_than_the_rest_are_scaled_back_exactly() -> None:
     sky = np.random.default_rng(0).normal(0.5, 0.1, (64, 64)).astype(np.float32)
     sky[::16, ::16] = np.geomspace(2.1, 1e5, 16).reshape(4, 4)
