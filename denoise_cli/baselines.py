@@ -13,10 +13,11 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from .denoiser import Progress, Result
+from .denoiser import Result
 from .errors import UsageError
 from .image import View, default_axes, to_planes
 from .normalize import Scale
+from .watch import Progress
 
 # Below this there is nothing to take away, and divisions by the level go wrong.
 LEAST_SIGMA = 1e-5

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,26 +22,9 @@ from .networks.foreign import Foreign, LevelInput
 from .noise_level import NoiseLevel
 from .tile import padded
 from .tiling import Tiling, checked
-
-Progress = Callable[[str, int, int], None]  # (phase, done, total)
+from .watch import Progress, TraceSink, Watch
 
 ADAPT = ("stack", "slice")
-
-
-class TraceSink(Protocol):
-    """Takes the state of an adaptation after each step; see `denoise_cli.trace.Trace`."""
-
-    def region(self, shape: tuple[int, int]) -> tuple[slice, slice]:
-        """The part of a picture of `shape` (Y, X) that is traced."""
-
-    def record(
-        self,
-        step: int,
-        denoised: np.ndarray,
-        reconstruction: np.ndarray | None,
-        **numbers: float | None,
-    ) -> None:
-        """Pictures are float (Y, X, C) on 0..1."""
 
 
 @dataclass(frozen=True)
@@ -319,7 +302,8 @@ class Denoiser:
             if expect is not None and first and self.strength:
                 forecast = self._forecast(expect, noisy, planes, once=once)
             with self._computing():
-                observer = _Observer(self, noisy, progress, trace if first else None, forecast)
+                sink = trace if first else None
+                observer = Watch(self._predict, noisy, progress, sink, forecast)
                 adaptation = self._adapt(self._network_for(noisy), noisy, observer)
                 if forecast is not None:
                     forecast.adapted(adaptation.predict)
@@ -415,7 +399,7 @@ class Denoiser:
             level = noise_level.estimate(torch.from_numpy(np.ascontiguousarray(noisy)))
         return self._network.at(level.sigma)
 
-    def _adapt(self, network: nn.Module, noisy: np.ndarray, observer: _Observer) -> Adaptation:
+    def _adapt(self, network: nn.Module, noisy: np.ndarray, observer: Watch) -> Adaptation:
         generator = torch.Generator(device=self._device.torch).manual_seed(self.seed)
         known: dict[str, Any] = {}
         if self._takes_noise:
@@ -488,45 +472,6 @@ def denoise(
     `options` are those of `Denoiser`; the result equals the command line's, byte for byte.
     """
     return Denoiser(method, **options)(samples, axes)
-
-
-class _Observer:
-    """Shows an adaptation to whoever asked: progress, and the trace of the first plane."""
-
-    def __init__(
-        self,
-        denoiser: Denoiser,
-        noisy: np.ndarray,
-        progress: Progress | None,
-        trace: TraceSink | None,
-        forecast: Forecast | None,
-    ) -> None:
-        self._denoiser, self._report, self._trace = denoiser, progress, trace
-        self._forecast = forecast
-        self.curve: list[dict[str, float | None]] = []
-        if trace:
-            rows, columns = trace.region((noisy.shape[-2], noisy.shape[-1]))
-            self._part = noisy[:1, :, rows, columns]
-
-    def progress(self, done: int, total: int) -> None:
-        if self._report:
-            self._report("adapt", done, total)
-        if self._forecast:
-            self._forecast.step(done, total)
-
-    def step(
-        self, step: int, predict: Predictor, reconstruct: Predictor | None, **numbers: float | None
-    ) -> None:
-        self.curve.append({"step": step, **numbers})
-        if self._forecast and step == 0:
-            self._forecast.unadapted(predict)
-        if self._trace:
-            denoised = self._picture(predict)
-            reconstruction = self._picture(reconstruct) if reconstruct else None
-            self._trace.record(step, denoised, reconstruction, **numbers)
-
-    def _picture(self, predict: Predictor) -> np.ndarray:
-        return np.moveaxis(self._denoiser._predict(predict, self._part)[0], 0, -1)
 
 
 def _check_support(checkpoint: checkpoints.Checkpoint, method: str) -> None:

@@ -20,12 +20,13 @@ LEAVES |= {"adam", "memory", "defects", "mosaic", "orientation", "sheet", "trans
 ALLOWED = {
     "": {"cli", "denoiser", "image", "io"},  # __init__ and __main__
     "cli": {"denoiser", "training", "io", "checkpoints", "published", "store", "methods", "trace"}
-    | {"baselines", "sheet"}
+    | {"baselines", "sheet", "watch"}
     | {"image", "measured", "metrics", "noise", "noise_report", "normalize", "streaming", "values"},
     "trace": {"image", "io", "metrics", "sheet"},
-    "baselines": {"denoiser", "image", "normalize"},
+    "baselines": {"denoiser", "image", "normalize", "watch"},
     "denoiser": {"methods", "checkpoints", "image", "networks", "noise_level", "normalize", "tile"}
-    | {"device", "forecast", "health", "memory", "streaming", "tiling"},
+    | {"device", "forecast", "health", "memory", "streaming", "tiling", "watch"},
+    "watch": {"forecast", "methods"},
     "tiling": {"device", "image", "memory", "tile"},
     "forecast": {"methods", "tile"},
     "health": {"defects"},

@@ -21,10 +21,11 @@ from .weights import have_weights
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..denoiser import Denoiser, Outcome, Progress
+    from ..denoiser import Denoiser, Outcome
     from ..image import Image, Stack
     from ..methods.base import Adaptation, Candidate
     from ..trace import Trace
+    from ..watch import Progress
 
 
 def run(

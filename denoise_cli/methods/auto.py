@@ -12,12 +12,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from .. import collaborative, details, lanes, noise_kind, noise_level, resampling, views
+from .. import collaborative, details, lanes, noise_kind, resampling
 from ..impulses import Impulses
 from ..noise_level import NoiseLevel
 from ..orientation import ORIENTATIONS, turned, turned_back
 from ..transforms import is_gray
-from ..validation import noise_bound, noise_left
+from ..validation import noise_bound
 from ..views import Shown, View
 from ..windows import blank
 from .base import (
@@ -31,11 +31,11 @@ from .base import (
     random_crop,
     require,
 )
+from .look import LOOKED_AT, Look, looked_at
 from .ttt_mim import TTTMIM, WEAK_NOISE, has_impulses
 
 BUDGETS = ("fast", "balanced", "best")
 DEFAULT, GAUSSIAN = "ttt-mim", "ttt-mim-gaussian"
-LOOKED_AT = 256
 # All limits were chosen on held-out training photos under known noise. The first network knows the
 # noise of which it leaves at most a tenth of the variance in the flattest places.
 KNOWN = 0.1
@@ -153,7 +153,7 @@ class Auto:
         if min(noisy.shape[-2:]) < SMALLEST_SIDE:
             reason = f"{DEFAULT}: the picture is too small to tell more"
             return Adaptation(self._predictor(_Choice.of(DEFAULT, every)), reason=reason)
-        task = _Task(noisy, every, _Look(noisy, generator), generator, observer)
+        task = _Task(noisy, every, Look(noisy, generator), generator, observer)
         choice = self._choice(task)
         if self.steps:
             choice = self._tuned(choice, task)
@@ -326,7 +326,7 @@ class _Task:
 
     noisy: Tensor
     every: Mapping[str, Member]
-    look: _Look
+    look: Look
     generator: torch.Generator
     observer: Observer
 
@@ -388,7 +388,7 @@ def _unknown_impulses(
     network: nn.Module, noisy: Tensor, generator: torch.Generator
 ) -> Impulses | None:
     """The impulses of `noisy`, unless the network knows them better than their neighbors do."""
-    impulses, size = Impulses.of(noisy), _looked_at(noisy)
+    impulses, size = Impulses.of(noisy), looked_at(noisy)
     if impulses is None or not size:
         return impulses
     part = random_crop(noisy, size, generator)
@@ -404,70 +404,6 @@ def _unknown_impulses(
     if impulses.share > KNOWN_SHARE or (bool(in_all) and not is_gray(part)):
         return impulses
     return impulses if removed > CLEAN else None
-
-
-def _looked_at(noisy: Tensor) -> int:
-    """The side of the part that is looked at; 0 if the picture is too small for one."""
-    return min(LOOKED_AT, *noisy.shape[-2:]) // SMALLEST_SIDE * SMALLEST_SIDE
-
-
-class _Look:
-    """A part of the picture, and what networks make of it.
-
-    Attributes
-    ----------
-    part : Tensor (1, C, Y, X)
-    left : dict of float
-        The variance that the flattest places of each result hold.
-    noise : float
-        The variance that they hold in the picture itself.
-    """
-
-    def __init__(self, noisy: Tensor, generator: torch.Generator) -> None:
-        self.part = random_crop(noisy, _looked_at(noisy), generator)
-        self._results: dict[str, Tensor] = {}
-        self.left: dict[str, float] = {}
-        self.noise = max(noise_left(self.part, self.part), 1e-12)
-
-    def even(
-        self, predict: Predictor, level: NoiseLevel, generator: torch.Generator
-    ) -> View | None:
-        """The view in which noise that grows with the light is even, if that is no worse."""
-        trust = noise_level.trusted(self.part, level)
-        if float(trust.mean()) < noise_level.LEAST_TRUSTED:
-            return None
-        return views.best(predict, self.part, level, trust, generator, sureness=0.0)[0]
-
-    @torch.no_grad()
-    def __call__(self, name: str, predict: Predictor) -> float:
-        """The variance that the result of a network holds, which is kept under its `name`."""
-        self._results[name] = predict(self.part).float()
-        self.left[name] = noise_left(self.part, self._results[name])
-        return self.left[name]
-
-    def mean(self, names: list[str]) -> Tensor:
-        """Of these results."""
-        return torch.stack([self._results[name] for name in names]).mean(dim=0)
-
-    def removed(self, names: list[str]) -> float:
-        """The energy of what the mean of these results took away."""
-        return float((self.part - self.mean(names)).square().mean())
-
-    def level(self, noisy: Tensor, names: list[str]) -> NoiseLevel | None:
-        """That of the noise of the whole picture `noisy`, by what these results took away."""
-        return noise_kind.removed_level(noisy, self.part, self.mean(names))
-
-    def is_white(self, names: list[str], level: NoiseLevel) -> bool:
-        """Whether noise of this level is as strong in all directions, colors and frequencies."""
-        return noise_kind.is_white(self.part, self.mean(names), level)
-
-    def is_striped(self, names: list[str]) -> bool:
-        """Whether rows or columns have noise in common, by what these results took away."""
-        return noise_kind.has_stripes(self.part, self.mean(names))
-
-    def shares_left(self) -> dict[str, float]:
-        """The standard deviation that each result leaves over that of the picture."""
-        return {name: math.sqrt(left / self.noise) for name, left in self.left.items()}
 
 
 def _reason(candidates: tuple[Candidate, ...]) -> str:
