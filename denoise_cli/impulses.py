@@ -31,6 +31,12 @@ ROUNDS = 4  # where every tenth sample is one, many are only found once others a
 REACH, REACHED, NEXT = 5.0, 0.25, 0.105
 LEVELS, AT_END = (0.0, 0.02, 0.05, 0.1, 0.15), 2
 LEAST_SHARE, TIMES, TIMES_BEFORE_END, SURENESS = 1e-4, 2.0, 5.0, 3.0
+# Hot pixels of any brightness are told in gray pictures alone: in color, they were demosaiced. They
+# lie this far away, and their direct neighbors no nearer to them than noise and this share of the
+# way: of stars and details, which a lens has blurred, these are. There must be more of them than of
+# others that stand out as far, which are details.
+HOT_DEVIATIONS, SPILLED, LEAST_HOT = 9.0, 0.1, 2e-4
+PAST = 0.05  # as far beyond an end as counts
 LEAST_DEVIATION = 0.5 / 255  # of pictures with noise or texture: drawings have neither
 WINDOW, WINDOWS = 192, 3  # looked at: so many windows of this side down and across
 SPARSE = 7  # of every so many rows and columns one is asked how far specks can be told
@@ -45,7 +51,8 @@ class Impulses:
     their median absolute deviation from it tell: Crnojevic, Senk and Trpovski, "Advanced impulse
     detection based on pixel-wise MAD", IEEE Signal Processing Letters 11(7), 2004. Differs from the
     paper: only the ends of the range count, the samples of a line are kept, and what is put in is
-    the median of the neighbors that are no specks.
+    the median of the neighbors that are no specks. In gray pictures hot pixels of any brightness
+    are specks, too, if there are enough of them to tell them from details and stars.
 
     Attributes
     ----------
@@ -54,11 +61,14 @@ class Impulses:
         there are none.
     share : float
         Of all samples, about.
+    are_hot : bool
+        Whether they are, or there also are, hot pixels of any brightness.
     """
 
     low: float
     high: float
     share: float
+    are_hot: bool = False
 
     @classmethod
     def of(cls, pictures: Tensor) -> Impulses | None:
@@ -74,10 +84,14 @@ class Impulses:
         sparse = torch.zeros_like(windows, dtype=torch.bool)
         sparse[..., ::SPARSE, ::SPARSE] = True
         all_over = _Around.of(windows, sparse.nonzero().unbind(dim=1), windows)
-        low = _Pile.at(windows, max(float(pictures.amin()), 0.0), all_over, inward=1)
-        high = _Pile.at(windows, min(float(pictures.amax()), 1.0), all_over, inward=-1)
+        least, most = float(pictures.amin()), float(pictures.amax())
+        black = 0.0 if least < 0 and _are_many(windows == 0, -windows) else least
+        white = 1.0 if most > 1 and _are_many(windows == 1, windows - 1) else most
+        low = _Pile.at(windows, black, all_over, inward=1)
+        high = _Pile.at(windows, white, all_over, inward=-1)
         if not (low.is_sure or high.is_sure):
-            return None
+            share = _share_hot(windows)
+            return cls(-math.inf, math.inf, share, are_hot=True) if share else None
         # Black specks seldom come without white ones: of these less is asked then.
         return cls(
             low.level if low.is_likely else -math.inf,
@@ -105,6 +119,11 @@ class Impulses:
         """Where there are still some in `filled`, which was `noisy`."""
         at_low, at_high = filled <= self.low, filled >= self.high
         found = torch.zeros_like(at_low)
+        if self.are_hot:
+            for chunk in _far_from_neighbors(filled):
+                is_hot = _Around.of(filled, chunk, noisy).is_hot(self.share)
+                found[tuple(each[is_hot] for each in chunk)] = True
+            return found
         for chunk in _candidates(filled, at_low | at_high):
             stands_out = _Around.of(filled, chunk, noisy).stands_out(self.share)
             found[tuple(each[stands_out] for each in chunk)] = True
@@ -185,13 +204,15 @@ class _Pile:
 class _Around:
     """What is around samples: their values, the medians of the others, the deviations from these.
 
-    And the share of the nearest that are more like the sample than like the median. All (M,).
+    And the share of the nearest that are more like the sample than like the median, and the mean of
+    the four beside it. All (M,).
     """
 
     values: Tensor
     medians: Tensor
     deviations: Tensor
     alike: Tensor
+    beside: Tensor
 
     @classmethod
     def of(cls, pictures: Tensor, where: Places, noisy: Tensor) -> _Around:
@@ -205,11 +226,12 @@ class _Around:
         closer = (values - medians).abs() / 2
         alike = ((nearest - values[:, None]).abs() < closer[:, None]).sum(dim=1)
         alike = alike / nearest.isfinite().sum(dim=1)
-        return cls(values, medians, MAD_TO_DEVIATION * spread, alike)
+        beside = nearest[:, [1, 3, 4, 6]].nanmean(dim=1)
+        return cls(values, medians, MAD_TO_DEVIATION * spread, alike, beside)
 
     def only(self, chosen: Tensor) -> _Around:
         """Of these samples alone."""
-        held = (self.values, self.medians, self.deviations, self.alike)
+        held = (self.values, self.medians, self.deviations, self.alike, self.beside)
         return _Around(*(each[chosen] for each in held))
 
     def stands_out(self, share: float) -> Tensor:
@@ -219,11 +241,53 @@ class _Around:
         is_alone = self.alike <= MOST_ALIKE + BESIDE * share
         return ((self.values - self.medians).abs() > least) & is_alone
 
+    def is_far(self, share: float) -> Tensor:
+        """Which stand out as far as hot pixels, of which there is this `share`, or details do."""
+        least = (HOT_DEVIATIONS * self.deviations).clamp(min=DISTANCE)
+        is_alone = self.alike <= MOST_ALIKE + BESIDE * share
+        # Where most samples are alike, single photons look the same.
+        is_noisy = self.deviations > LEAST_DEVIATION
+        return ((self.values - self.medians).abs() > least) & is_alone & is_noisy
+
+    def is_hot(self, share: float) -> Tensor:
+        """Which of these are hot pixels: nothing of them is beside them."""
+        way = self.values - self.medians
+        spilled = (self.beside - self.medians).abs() - self.deviations
+        return self.is_far(share) & (spilled < SPILLED * way.abs())
+
     def is_out_of_reach(self, level: float, inward: int) -> Tensor:
         """Whether noise, of which there must be some, cannot reach this level near an end."""
         room = inward * (self.medians - level)
         reach = (REACH * self.deviations).clamp(min=REACHED)
         return (room > reach) & (self.deviations > LEAST_DEVIATION)
+
+
+def _are_many(at_end: Tensor, beyond: Tensor) -> bool:
+    """Whether more samples are at an end of 0..1 than the few of noise or stars that reach past."""
+    count, past = int(at_end.sum()), int(((beyond > 0) & (beyond <= PAST)).sum())
+    return count >= LEAST_SHARE / 2 * at_end.numel() and count >= past / 4
+
+
+def _share_hot(windows: Tensor) -> float:
+    """The share of hot pixels in `windows` (N, C, Y, X); 0 if there are none."""
+    if windows.shape[1] > 1:
+        return 0.0
+    hot = far = 0
+    for chunk in _far_from_neighbors(windows):
+        around = _Around.of(windows, chunk, windows)
+        hot += int(around.is_hot(RARE).sum())
+        far += int(around.is_far(RARE).sum())
+    excess, deviation = hot - TIMES * (far - hot), (hot + TIMES**2 * (far - hot)) ** 0.5
+    is_sure = hot >= LEAST_HOT * windows.numel() and excess > SURENESS * deviation
+    return hot / windows.numel() if is_sure else 0.0
+
+
+def _far_from_neighbors(pictures: Tensor) -> list[Places]:
+    """Where samples differ from their neighbors by more than most do, in chunks."""
+    distance = (pictures - window_mean(pictures, 3, 3)).abs()
+    typical = float(distance[..., ::SPARSE, ::SPARSE].median()) * MAD_TO_DEVIATION
+    where = (distance > max(HOT_DEVIATIONS / 2 * typical, DISTANCE * 2 / 3)).nonzero()
+    return [chunk.unbind(dim=1) for chunk in where.split(CHUNK) if len(chunk)]
 
 
 def _windows(pictures: Tensor) -> Tensor:

@@ -83,3 +83,43 @@ def test_dead_and_stuck_pixels_of_a_stack() -> None:
     before = denoise(stack, "none", axes="ZYX")
     truth = np.stack([0.25 + 0.5 * clean] * 3)
     assert psnr(truth, result.samples / 4095) > psnr(truth, before / 4095) + 3
+
+
+def dim(clean: np.ndarray, photons: float = 2000) -> tuple[np.ndarray, np.ndarray]:
+    """A dim gray picture and photon and read noise in it, as of a camera for a microscope."""
+    random, dark = np.random.default_rng(2), 0.05 + 0.2 * clean
+    noisy = random.poisson(photons * dark) / photons + random.normal(0, 0.005, clean.shape)
+    return dark, np.clip(noisy, 0, 1)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.01])
+def test_hot_pixels_of_any_brightness_are_filled_in(share: float) -> None:
+    clean, noisy = dim(pictures(192, gray=True)[0])
+    random = np.random.default_rng(4)
+    hot = random.random(noisy.shape) < share
+    noisy = np.where(hot, noisy + random.uniform(0.2, 0.7, noisy.shape), noisy)
+    stored = np.rint(4095 * noisy).astype(np.uint16)
+    result = Denoiser("auto", options=FAST).run(stored)
+    assert result.reason.startswith("impulses filled in")
+    before = denoise(stored, "none") / 4095
+    assert psnr(clean, result.samples / 4095) > psnr(clean, before) + 2
+
+
+@pytest.mark.parametrize("width", [1.2, 2.0])
+def test_stars_are_no_hot_pixels(width: float) -> None:
+    """Nor are they cut at white, where what is beyond it would be a speck."""
+    random, (rows, columns) = np.random.default_rng(0), np.mgrid[:192, :192]
+    sky = np.full((192, 192), 300.0)
+    for light in 2000 * np.minimum(random.pareto(1.0, 200) / 20, 1):
+        y, x = random.uniform(2, 190, 2)
+        near = (rows - y) ** 2 + (columns - x) ** 2
+        sky += light * np.exp(-4 * np.log(2) * near / width**2)
+    stored = random.poisson(sky).astype(np.uint16)
+    assert np.array_equal(denoise(stored, "auto", options=FAST), denoise(stored, "none"))
+
+
+@pytest.mark.parametrize("photons", [8, 20, 100])
+def test_single_photons_are_no_hot_pixels(photons: int) -> None:
+    _, noisy = dim(pictures(192, gray=True)[0] ** 2, photons)
+    for picture in (noisy, np.rint(255 * noisy).astype(np.uint8)):
+        assert np.array_equal(denoise(picture, "auto", options=FAST), denoise(picture, "none"))
