@@ -62,7 +62,7 @@ class Impulses:
     share : float
         Of all samples, about.
     are_hot : bool
-        Whether they are, or there also are, hot pixels of any brightness.
+        Whether there are hot pixels of any brightness, too.
     """
 
     low: float
@@ -89,14 +89,15 @@ class Impulses:
         white = 1.0 if most > 1 and _are_many(windows == 1, windows - 1) else most
         low = _Pile.at(windows, black, all_over, inward=1)
         high = _Pile.at(windows, white, all_over, inward=-1)
+        share = _share_hot(windows)
         if not (low.is_sure or high.is_sure):
-            share = _share_hot(windows)
             return cls(-math.inf, math.inf, share, are_hot=True) if share else None
         # Black specks seldom come without white ones: of these less is asked then.
         return cls(
             low.level if low.is_likely else -math.inf,
             high.level if high.is_likely else math.inf,
             sum(pile.share for pile in (low, high) if pile.is_likely),
+            are_hot=share > 0,
         )
 
     def filled(self, pictures: Tensor) -> Tensor:
@@ -123,7 +124,6 @@ class Impulses:
             for chunk in _far_from_neighbors(filled):
                 is_hot = _Around.of(filled, chunk, noisy).is_hot(self.share)
                 found[tuple(each[is_hot] for each in chunk)] = True
-            return found
         for chunk in _candidates(filled, at_low | at_high):
             stands_out = _Around.of(filled, chunk, noisy).stands_out(self.share)
             found[tuple(each[stands_out] for each in chunk)] = True

@@ -110,7 +110,7 @@ class SampleRange:
             return Scale(offset, _holding(self._high - offset, most))
         bottom, _, top = self._bulk()
         if bottom - offset > PEDESTAL * (top - bottom):
-            offset = math.floor(bottom)
+            offset = float(math.floor(bottom))
         gain, enough = _holding(self._high - offset, most), _holding(top - offset, most)
         return Scale(offset, enough if enough <= gain / 2**FEWER_BITS else gain)
 
@@ -122,9 +122,11 @@ class SampleRange:
         if self._low == self._high:
             return Scale(0.0, abs(self._high) or 1.0)
         offset = min(low, 0.0)
-        if not whole and bottom - offset > PEDESTAL * (high - bottom):
+        if not whole and bottom - offset > PEDESTAL * (high - bottom) > 0:
             offset = bottom
-        return Scale(offset, max(high - offset, 1e-12))
+        # Of a blank picture with a few spots, these tell.
+        top = high if high > offset else self._high
+        return Scale(offset, max(top - offset, 1e-12))
 
     def _bulk(self) -> tuple[float, float, float]:
         """What all samples but the dead ones reach; what all but few reach, and do not exceed."""

@@ -92,12 +92,14 @@ def dim(clean: np.ndarray, photons: float = 2000) -> tuple[np.ndarray, np.ndarra
     return dark, np.clip(noisy, 0, 1)
 
 
+@pytest.mark.parametrize("are_clipped", [False, True])
 @pytest.mark.parametrize("share", [0.001, 0.01])
-def test_hot_pixels_of_any_brightness_are_filled_in(share: float) -> None:
+def test_hot_pixels_of_any_brightness_are_filled_in(share: float, are_clipped: bool) -> None:
     clean, noisy = dim(pictures(192, gray=True)[0])
     random = np.random.default_rng(4)
     hot = random.random(noisy.shape) < share
-    noisy = np.where(hot, noisy + random.uniform(0.2, 0.7, noisy.shape), noisy)
+    light = random.uniform(0.2, 1.5 if are_clipped else 0.7, noisy.shape)
+    noisy = np.minimum(np.where(hot, noisy + light, noisy), 1)
     stored = np.rint(4095 * noisy).astype(np.uint16)
     result = Denoiser("auto", options=FAST).run(stored)
     assert result.reason.startswith("impulses filled in")

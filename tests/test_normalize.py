@@ -69,6 +69,13 @@ def test_what_is_below_all_samples_is_taken_off(dtype: str, pedestal: float) -> 
     assert Scale.of(samples, whole=True).gain >= pedestal
 
 
+@pytest.mark.parametrize("blank", [0.0, 7.0])
+def test_spots_on_a_blank_picture_are_on_its_scale(blank: float) -> None:
+    spots = np.full((64, 64), blank, np.float32)
+    spots[::16, ::16] = np.linspace(8, 40, 16).reshape(4, 4)
+    assert Scale.of(spots).forward(spots).max() < 4
+
+
 def test_little_contrast_is_no_pedestal() -> None:
     fog = np.random.default_rng(0).integers(20000, 40000, (64, 64)).astype(np.uint16)
     assert Scale.of(fog) == Scale(0.0, 65535.0)
