@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +23,8 @@ FEW, DEAD = 0.01, 0.001
 # Integers are scaled by the bulk of them where it needs so many bits less. Below more than so many
 # times the range of the bulk is a pedestal: as little contrast is left as networks never learned.
 FEWER_BITS, PEDESTAL = 2, 2.0
-LOOKED_AT = 2**20  # integer samples of a plane that tell where the bulk lies
+# Integer samples of a plane that tell where the bulk lies; of a stack so many times fewer.
+LOOKED_AT, FEWER = 2**18, 16
 # What lies farther outside 0..1 than noise that was added to it comes nearer, the more the farther
 # it is: as 30 or 100, a star spoils what networks make of everything around it, by up to 10 dB.
 # Softened by 1 to 5, it does not; the more, the less sure is its own brightness: within 3 % by 2.
@@ -39,12 +40,13 @@ class Scale:
     (12 bit in 16, a dark exposure) the largest power of two minus one that holds it, so that the
     network sees the contrast it was trained on; one sample in a hundred may lie far beyond. What
     is below all of them (a signed file stored as unsigned, the black of a camera) is taken off.
-    Float pictures inside 0..1 stay as they are; others are mapped from their own range. Beyond -1
-    and 2 the map is logarithmic.
+    Float pictures inside 0..1 stay as they are; others are mapped from their own range. If some
+    are beyond -1 or 2, the map is logarithmic there.
     """
 
     offset: float
     gain: float
+    softens: bool = False
 
     @classmethod
     def of(cls, samples: np.ndarray, *, whole: bool = False) -> Scale:
@@ -61,14 +63,16 @@ class Scale:
         values = np.empty(samples.shape, np.float32)
         # Part by part: double precision of a whole photo at once would double the memory.
         for index in _bands(samples.shape):
-            values[index] = _softened((samples[index].astype(np.float64) - self.offset) / self.gain)
+            exact = (samples[index].astype(np.float64) - self.offset) / self.gain
+            values[index] = _softened(exact) if self.softens else exact
         return values
 
     def inverse(self, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """Float about 0..1 -> stored samples, rounded and clipped to what `dtype` holds."""
         samples = np.empty(values.shape, dtype)
         for index in _bands(values.shape):
-            exact = _hardened(values[index].astype(np.float64)) * self.gain + self.offset
+            exact = values[index].astype(np.float64)
+            exact = (_hardened(exact) if self.softens else exact) * self.gain + self.offset
             if dtype.kind != "f":
                 limits = np.iinfo(dtype)
                 exact = np.clip(np.rint(exact), limits.min, limits.max)
@@ -98,18 +102,23 @@ class SampleRange:
         elif self._dtype.itemsize > 1:
             step = math.ceil((samples.size / LOOKED_AT) ** 0.5)
             some = np.atleast_2d(samples)[..., ::step, ::step]
-            self._kept.append(some.ravel()[:: self._share])
+            # A copy: a view would keep all of the frame.
+            self._kept.append(some.ravel()[:: FEWER * (self._share - 1) + 1].copy())
 
     def scale(self, *, whole: bool = False) -> Scale:
         """The scale for all samples so far; see `Scale.of`."""
-        if self._dtype.kind == "f":
-            return self._of_float(whole=whole)
+        is_float = self._dtype.kind == "f"
+        found = self._of_float(whole=whole) if is_float else self._of_integers(whole=whole)
+        lowest, highest = ((v - found.offset) / found.gain for v in (self._low, self._high))
+        return replace(found, softens=lowest < -FAR or highest > 1 + FAR)
+
+    def _of_integers(self, *, whole: bool) -> Scale:
         offset = self._low
         most = np.iinfo(self._dtype).max
         if whole or not self._kept:
             return Scale(offset, _holding(self._high - offset, most))
         bottom, _, top = self._bulk()
-        if bottom - offset > PEDESTAL * (top - bottom):
+        if bottom - offset > PEDESTAL * (top - bottom) > 0:
             offset = float(math.floor(bottom))
         gain, enough = _holding(self._high - offset, most), _holding(top - offset, most)
         return Scale(offset, enough if enough <= gain / 2**FEWER_BITS else gain)
@@ -143,16 +152,16 @@ def _holding(value: float, most: int) -> float:
 def _softened(values: np.ndarray) -> np.ndarray:
     """The same from -1 to 2, and nearer to that beyond."""
     beyond = _beyond(values)
-    softer = np.sign(beyond) * np.log1p(SOFTENING * np.abs(beyond)) / SOFTENING
-    return values - beyond + softer if beyond.any() else values
+    softer: np.ndarray = np.sign(beyond) * np.log1p(SOFTENING * np.abs(beyond)) / SOFTENING
+    return values - beyond + softer
 
 
 def _hardened(values: np.ndarray) -> np.ndarray:
     """The inverse of `_softened`."""
     beyond = _beyond(values)
     exponents = np.minimum(SOFTENING * np.abs(beyond), LARGEST)
-    harder = np.sign(beyond) * np.expm1(exponents) / SOFTENING
-    return values - beyond + harder if beyond.any() else values
+    harder: np.ndarray = np.sign(beyond) * np.expm1(exponents) / SOFTENING
+    return values - beyond + harder
 
 
 def _beyond(values: np.ndarray) -> np.ndarray:

@@ -168,7 +168,7 @@ def test_a_network_that_was_tuned_to_keep_the_noise_is_not_used() -> None:
 
 def test_tuned_to_leave_more_of_the_noise_it_only_joins_the_mean() -> None:
     """Outliers are no part of the level that it is tuned to: it takes away less of them."""
-    clean = pictures(128)[0][..., 0]
+    clean = pictures(128)[0]  # in color: in a gray picture they would be filled in
     random = np.random.default_rng(0)
     strong = random.random(clean.shape) < 0.03
     noise = random.normal(0, np.where(strong, 60, 6) / 255)
