@@ -120,13 +120,13 @@ class Impulses:
         """Where there are still some in `filled`, which was `noisy`."""
         at_low, at_high = filled <= self.low, filled >= self.high
         found = torch.zeros_like(at_low)
+        kinds = [(_candidates(filled, at_low | at_high), _Around.stands_out)]
         if self.are_hot:
-            for chunk in _far_from_neighbors(filled):
-                is_hot = _Around.of(filled, chunk, noisy).is_hot(self.share)
-                found[tuple(each[is_hot] for each in chunk)] = True
-        for chunk in _candidates(filled, at_low | at_high):
-            stands_out = _Around.of(filled, chunk, noisy).stands_out(self.share)
-            found[tuple(each[stands_out] for each in chunk)] = True
+            kinds.append((_far_from_neighbors(filled), _Around.is_hot))
+        for chunks, is_speck in kinds:
+            for chunk in chunks:
+                chosen = is_speck(_Around.of(filled, chunk, noisy), self.share)
+                found[tuple(each[chosen] for each in chunk)] = True
         # What is black or white in all colors, and a speck in one, is a speck in all of them.
         common = at_low.all(dim=1, keepdim=True) | at_high.all(dim=1, keepdim=True)
         return found | (common & found.any(dim=1, keepdim=True))
@@ -166,9 +166,8 @@ class _Pile:
     def is_sure(self) -> bool:
         """Whether they are too many for details."""
         times = TIMES if self.is_at_end else TIMES_BEFORE_END
-        excess = self.count - times * self.near
-        deviation = (self.count + times**2 * self.near) ** 0.5
-        return self.count >= LEAST_SHARE * self.samples and excess > SURENESS * deviation
+        enough = self.count >= LEAST_SHARE * self.samples
+        return enough and _outnumber(self.count, self.near, times)
 
     @property
     def share(self) -> float:
@@ -236,30 +235,32 @@ class _Around:
 
     def stands_out(self, share: float) -> Tensor:
         """Which of the samples do, not as a part of a line; `share` of all samples are specks."""
-        factor = DEVIATIONS_IF_RARE if share < RARE else DEVIATIONS
-        least = (factor * self.deviations).clamp(min=DISTANCE)
-        is_alone = self.alike <= MOST_ALIKE + BESIDE * share
-        return ((self.values - self.medians).abs() > least) & is_alone
+        return self._is_beyond(DEVIATIONS_IF_RARE if share < RARE else DEVIATIONS, share)
 
     def is_far(self, share: float) -> Tensor:
         """Which stand out as far as hot pixels, of which there is this `share`, or details do."""
-        least = (HOT_DEVIATIONS * self.deviations).clamp(min=DISTANCE)
-        is_alone = self.alike <= MOST_ALIKE + BESIDE * share
         # Where most samples are alike, single photons look the same.
-        is_noisy = self.deviations > LEAST_DEVIATION
-        return ((self.values - self.medians).abs() > least) & is_alone & is_noisy
+        return self._is_beyond(HOT_DEVIATIONS, share) & (self.deviations > LEAST_DEVIATION)
 
     def is_hot(self, share: float) -> Tensor:
         """Which of these are hot pixels: nothing of them is beside them."""
-        way = self.values - self.medians
+        return self.is_far(share) & self.is_sharp()
+
+    def is_sharp(self) -> Tensor:
+        """Of which of the samples nothing but noise is beside them."""
         spilled = (self.beside - self.medians).abs() - self.deviations
-        return self.is_far(share) & (spilled < SPILLED * way.abs())
+        return spilled < SPILLED * (self.values - self.medians).abs()
 
     def is_out_of_reach(self, level: float, inward: int) -> Tensor:
         """Whether noise, of which there must be some, cannot reach this level near an end."""
         room = inward * (self.medians - level)
         reach = (REACH * self.deviations).clamp(min=REACHED)
         return (room > reach) & (self.deviations > LEAST_DEVIATION)
+
+    def _is_beyond(self, factor: float, share: float) -> Tensor:
+        least = (factor * self.deviations).clamp(min=DISTANCE)
+        is_alone = self.alike <= MOST_ALIKE + BESIDE * share
+        return ((self.values - self.medians).abs() > least) & is_alone
 
 
 def _are_many(at_end: Tensor, beyond: Tensor) -> bool:
@@ -275,11 +276,17 @@ def _share_hot(windows: Tensor) -> float:
     hot = far = 0
     for chunk in _far_from_neighbors(windows):
         around = _Around.of(windows, chunk, windows)
-        hot += int(around.is_hot(RARE).sum())
-        far += int(around.is_far(RARE).sum())
-    excess, deviation = hot - TIMES * (far - hot), (hot + TIMES**2 * (far - hot)) ** 0.5
-    is_sure = hot >= LEAST_HOT * windows.numel() and excess > SURENESS * deviation
+        around = around.only(around.is_far(RARE))
+        far += len(around.values)
+        hot += int(around.is_sharp().sum())
+    is_sure = hot >= LEAST_HOT * windows.numel() and _outnumber(hot, far - hot, TIMES)
     return hot / windows.numel() if is_sure else 0.0
+
+
+def _outnumber(specks: int, others: int, times: float) -> bool:
+    """Whether specks are surely more than so many times the others."""
+    deviation = (specks + times**2 * others) ** 0.5
+    return specks - times * others > SURENESS * deviation
 
 
 def _far_from_neighbors(pictures: Tensor) -> list[Places]:

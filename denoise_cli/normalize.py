@@ -97,13 +97,15 @@ class SampleRange:
         """Take further samples into account."""
         self._low = min(self._low, float(samples.min()))
         self._high = max(self._high, float(samples.max()))
-        if self._dtype.kind == "f":
-            self._kept.append(samples.ravel()[:: self._share])
-        elif self._dtype.itemsize > 1:
+        some, share = samples, self._share
+        if self._dtype.kind != "f":
+            if self._dtype.itemsize == 1:
+                return
             step = math.ceil((samples.size / LOOKED_AT) ** 0.5)
-            some = np.atleast_2d(samples)[..., ::step, ::step]
-            # A copy: a view would keep all of the frame.
-            self._kept.append(some.ravel()[:: FEWER * (self._share - 1) + 1].copy())
+            some, share = np.atleast_2d(samples)[..., ::step, ::step], FEWER * (share - 1) + 1
+        kept = some.ravel()[::share]
+        # A view would keep all frames of a stack.
+        self._kept.append(kept.copy() if share > 1 else kept)
 
     def scale(self, *, whole: bool = False) -> Scale:
         """The scale for all samples so far; see `Scale.of`."""
