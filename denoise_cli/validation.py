@@ -306,12 +306,13 @@ def evenness(noisy: Tensor, denoised: Tensor) -> float:
     return _Flattest(noisy, denoised, WINDOW).evenness
 
 
-def noise_left(noisy: Tensor, denoised: Tensor) -> float:
+def noise_left(noisy: Tensor, denoised: Tensor, window: int = SMALL_WINDOW) -> float:
     """The variance that the flattest places of `denoised` (K, C, Y, X) hold: noise that is left.
 
-    A median over brightness; the faintest texture counts as well, so it is for comparing.
+    A median over brightness; the faintest texture counts as well, so it is for comparing. Places
+    are windows of so many pixels a side: larger ones show coarser noise, too.
     """
-    return _Flattest(noisy, denoised, SMALL_WINDOW).left
+    return _Flattest(noisy, denoised, window).left
 
 
 def noise_bound(noisy: Tensor) -> float:

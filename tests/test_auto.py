@@ -96,10 +96,10 @@ def test_impulses_are_left_to_the_one_that_knows_them() -> None:
 
 
 def of_unknown_noise(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """A clean picture, and with noise of pixels twice as large as its own."""
+    """A clean picture, and with noise that four pixels of a row have in common."""
     clean, _ = pictures(size)
-    grain = np.random.default_rng(0).normal(0, 0.1, (size // 2, size // 2, 1))
-    return clean, (clean + grain.repeat(2, axis=0).repeat(2, axis=1)).astype(np.float32)
+    grain = np.random.default_rng(0).normal(0, 0.1, (size, size // 4, 1))
+    return clean, (clean + grain.repeat(4, axis=1)).astype(np.float32)
 
 
 def test_noise_that_the_first_does_not_know_brings_the_adapted_one_in() -> None:

@@ -35,6 +35,7 @@ ALLOWED = {
     "methods": {"gains", "objectives", "masking", "noise", "noise_level", "validation", "values"}
     | {
         "adam",
+        "coarse",
         "collaborative",
         "defects",
         "details",
@@ -48,6 +49,7 @@ ALLOWED = {
     | {"views"},
     "resampling": {"adam", "noise_level", "objectives", "orientation", "transforms"},
     "views": {"noise_level", "objectives"},
+    "coarse": {"validation"},
     "collaborative": {"details", "noise_level", "transforms", "windows"},
     "details": {"noise_level", "transforms", "windows"},
     "checkpoints": {"foreign", "networks", "normalize", "store"},

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from .. import collaborative, details, lanes, noise_kind, resampling
+from .. import coarse, collaborative, details, lanes, noise_kind, resampling
 from ..impulses import Impulses
 from ..noise_level import NoiseLevel
 from ..orientation import ORIENTATIONS, turned, turned_back
@@ -58,6 +58,8 @@ LR, MOVED_LR, WHITE_LR, WHITE_STEPS = 1.5e-4, 2e-4, 5e-5, 0.4
 # for the estimate that the network is tuned to.
 SPREAD = (0, 7, 2, 5, 1, 3, 4, 6)
 PASSES = 4
+# Sides of the parts by which coarse noise is told, and all else where there is some.
+COARSE_LOOKED_AT, COARSE_LEARNED_FROM = 512, 1024
 # Impulses the first network knows where they are up to some share of the samples, in each color for
 # itself, in a picture that is clean otherwise: it changes half of the other samples by next to
 # nothing. Else it takes them, or the noise beside them, for a part of the picture, and takes more
@@ -76,7 +78,9 @@ class Auto:
     To noise that the first does not know the second is adapted by TTT-MIM, with the estimate of the
     error that can refuse it (see `TTTMIM`); the two are averaged where that then leaves at most
     half of what the first does. Impulses only the first knows, and those among other noise none of
-    them: these are filled in before anything else (`denoise_cli.impulses`).
+    them: these are filled in before anything else (`denoise_cli.impulses`). Noise that spreads over
+    several pixels the first knows at half the size; where it plainly knows it there alone, what it
+    takes away of the small picture is taken away first (`denoise_cli.coarse`).
 
     The result is the mean of four passes for which the picture is turned or mirrored. Noise that
     grows with the light is made even for half of them (`denoise_cli.views`), unless the estimate of
@@ -126,17 +130,22 @@ class Auto:
             observer.step(0, network, None)
             return Adaptation(network, reason=f"{DEFAULT}: the picture is blank")
         every = {DEFAULT: Member(network, normalize=_same, restore=_same), **networks}
-        impulses = _unknown_impulses(network, noisy, generator)
-        if impulses is None:
-            return self._decided(every, noisy, generator, observer)
-
-        def filled_first(predict: Predictor) -> Predictor:
-            return lambda pictures: predict(impulses.filled(pictures))
-
-        shown = _SeenThrough(filled_first, observer)
-        made = self._decided(every, impulses.filled(noisy), generator, shown)
-        reason = f"impulses filled in, then {made.reason}"
-        return replace(made, predict=filled_first(made.predict), reason=reason)
+        first: list[_First] = []
+        if (impulses := _unknown_impulses(network, noisy, generator)) is not None:
+            noisy = impulses.filled(noisy)
+            first.append(_First("impulses filled in", impulses.filled))
+        if times := coarse.halvings(network, _part(noisy, COARSE_LOOKED_AT, generator)):
+            finer = partial(coarse.without, network, times)
+            with torch.no_grad():
+                noisy = finer(_part(noisy, COARSE_LEARNED_FROM, generator))
+            first.append(_First(f"coarse noise taken away at 1/{2**times} of the size", finer))
+        for step in first:
+            observer = _SeenThrough(step.before, observer)
+        made = self._decided(every, noisy, generator, observer)
+        for step in reversed(first):
+            reason = f"{step.name}, then {made.reason}"
+            made = replace(made, predict=step.before(made.predict), reason=reason)
+        return made
 
     def _decided(
         self,
@@ -331,8 +340,34 @@ class _Task:
     observer: Observer
 
 
+@dataclass(frozen=True)
+class _First:
+    """What is done to the picture before anything else.
+
+    Attributes
+    ----------
+    name : str
+    change : callable
+        (N, C, Y, X) -> (N, C, Y, X)
+    """
+
+    name: str
+    change: Predictor
+
+    def before(self, predict: Predictor) -> Predictor:
+        """The result of `predict` for what it makes of a picture."""
+        return lambda pictures: predict(self.change(pictures))
+
+
 def _same(pictures: Tensor) -> Tensor:
     return pictures
+
+
+def _part(noisy: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """`noisy` (N, C, Y, X), or a random part of it if it is larger than a square of that side."""
+    if noisy[:, 0].numel() <= side**2:
+        return noisy
+    return random_crop(noisy, min(side, *noisy.shape[-2:]), generator)
 
 
 def _parts(noisy: Tensor, multiple: int, generator: torch.Generator) -> list[Tensor]:
