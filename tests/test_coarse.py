@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import skimage.data
+import torch
 from PIL import Image
 from test_method_contract import pictures
 
-from denoise_cli import Denoiser
+from denoise_cli import Denoiser, noise
 from denoise_cli.metrics import psnr
 
 SAID = "coarse noise taken away at 1/"
@@ -19,14 +20,14 @@ def enlarged(rows: int = 256, columns: int = 256, sigma: float = 15.0) -> list[n
     astronaut = Image.fromarray(skimage.data.astronaut()[:256, 100:356])
     small = astronaut.resize((columns // 4, rows // 4), Image.Resampling.LANCZOS)
     clean = np.asarray(small, np.float32) / 255
-    noise = np.random.default_rng(0).normal(0, sigma / 255, (rows // 4, columns // 4, 1))
+    grain = np.random.default_rng(0).normal(0, sigma / 255, (rows // 4, columns // 4, 1))
 
     def large(picture: np.ndarray) -> np.ndarray:
         planes = [Image.fromarray(picture[..., k]) for k in range(3)]
         sides = (columns, rows)
         return np.stack([np.asarray(p.resize(sides, Image.Resampling.BICUBIC)) for p in planes], -1)
 
-    return [large(clean), large((clean + noise).astype(np.float32))]
+    return [large(clean), large((clean + grain).astype(np.float32))]
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(256, 256), (203, 301)])
@@ -47,6 +48,17 @@ def test_finer_noise_and_texture_are_no_coarse_noise() -> None:
     for texture in (skimage.data.grass(), skimage.data.brick(), skimage.data.gravel()):
         assert SAID not in quick.run(texture[:256, :256].astype(np.float32) / 255).reason
     assert SAID not in quick.run(enlarged()[0]).reason
+
+
+def test_impulses_are_left_to_the_network_that_knows_them() -> None:
+    """They are as plain at half the size, and what is beneath them is known at full size alone."""
+    clean = np.stack([skimage.data.moon()[:192, :192].astype(np.float32) / 255] * 3, axis=-1)
+    planes = torch.from_numpy(clean).permute(2, 0, 1)[None]
+    drawn = noise.parse("salt-pepper:0.05").sample(planes, torch.Generator().manual_seed(0))
+    noisy = drawn[0].permute(1, 2, 0).numpy()
+    result = Denoiser("auto", options={"budget": "fast"}).run(noisy)
+    assert SAID not in result.reason
+    assert psnr(clean, result.samples) > 40
 
 
 def test_a_large_picture_is_judged_and_learned_from_by_a_part_of_it() -> None:

@@ -134,7 +134,10 @@ class Auto:
         if (impulses := _unknown_impulses(network, noisy, generator)) is not None:
             noisy = impulses.filled(noisy)
             first.append(_First("impulses filled in", impulses.filled))
-        if times := coarse.halvings(network, _part(noisy, COARSE_LOOKED_AT, generator)):
+        part = _part(noisy, COARSE_LOOKED_AT, generator)
+        # Impulses make fine noise and coarse of the same kind: the network knows them better.
+        times = 0 if has_impulses(part) else coarse.halvings(network, part)
+        if times:
             finer = partial(coarse.without, network, times)
             with torch.no_grad():
                 noisy = finer(_part(noisy, COARSE_LEARNED_FROM, generator))
