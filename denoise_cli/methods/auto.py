@@ -134,13 +134,16 @@ class Auto:
         if (impulses := _unknown_impulses(network, noisy, generator)) is not None:
             noisy = impulses.filled(noisy)
             first.append(_First("impulses filled in", impulses.filled))
-        part = _part(noisy, COARSE_LOOKED_AT, generator)
+        # Where there is no coarse noise, nothing was drawn: the picture comes out as without this.
+        draws = torch.Generator(generator.device)
+        draws.set_state(generator.get_state())
+        part = _part(noisy, COARSE_LOOKED_AT, draws)
         # Impulses make fine noise and coarse of the same kind: the network knows them better.
         times = 0 if has_impulses(part) else coarse.halvings(network, part)
         if times:
             finer = partial(coarse.without, network, times)
             with torch.no_grad():
-                noisy = finer(_part(noisy, COARSE_LEARNED_FROM, generator))
+                noisy = finer(_part(noisy, COARSE_LEARNED_FROM, draws))
             first.append(_First(f"coarse noise taken away at 1/{2**times} of the size", finer))
         for step in first:
             observer = _SeenThrough(step.before, observer)
