@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from typing import ClassVar
 
 import torch
@@ -130,28 +130,30 @@ class Auto:
             observer.step(0, network, None)
             return Adaptation(network, reason=f"{DEFAULT}: the picture is blank")
         every = {DEFAULT: Member(network, normalize=_same, restore=_same), **networks}
-        first: list[_First] = []
+        changes: dict[str, Predictor] = {}  # what is done to the picture first
         if (impulses := _unknown_impulses(network, noisy, generator)) is not None:
             noisy = impulses.filled(noisy)
-            first.append(_First("impulses filled in", impulses.filled))
+            changes["impulses filled in"] = impulses.filled
         # Where there is no coarse noise, nothing was drawn: the picture comes out as without this.
         draws = torch.Generator(generator.device)
         draws.set_state(generator.get_state())
         part = _part(noisy, COARSE_LOOKED_AT, draws)
+        times = coarse.halvings(network, part)
         # Impulses make fine noise and coarse of the same kind: the network knows them better.
-        times = 0 if has_impulses(part) else coarse.halvings(network, part)
-        if times:
+        if times and not has_impulses(part):
             finer = partial(coarse.without, network, times)
             with torch.no_grad():
                 noisy = finer(_part(noisy, COARSE_LEARNED_FROM, draws))
-            first.append(_First(f"coarse noise taken away at 1/{2**times} of the size", finer))
-        for step in first:
-            observer = _SeenThrough(step.before, observer)
-        made = self._decided(every, noisy, generator, observer)
-        for step in reversed(first):
-            reason = f"{step.name}, then {made.reason}"
-            made = replace(made, predict=step.before(made.predict), reason=reason)
-        return made
+            changes[f"coarse noise taken away at 1/{2**times} of the size"] = finer
+        if not changes:
+            return self._decided(every, noisy, generator, observer)
+
+        def changed_first(predict: Predictor) -> Predictor:
+            return lambda pictures: predict(reduce(_changed, changes.values(), pictures))
+
+        made = self._decided(every, noisy, generator, _SeenThrough(changed_first, observer))
+        reason = ", then ".join((*changes, made.reason))
+        return replace(made, predict=changed_first(made.predict), reason=reason)
 
     def _decided(
         self,
@@ -346,23 +348,8 @@ class _Task:
     observer: Observer
 
 
-@dataclass(frozen=True)
-class _First:
-    """What is done to the picture before anything else.
-
-    Attributes
-    ----------
-    name : str
-    change : callable
-        (N, C, Y, X) -> (N, C, Y, X)
-    """
-
-    name: str
-    change: Predictor
-
-    def before(self, predict: Predictor) -> Predictor:
-        """The result of `predict` for what it makes of a picture."""
-        return lambda pictures: predict(self.change(pictures))
+def _changed(pictures: Tensor, change: Predictor) -> Tensor:
+    return change(pictures)
 
 
 def _same(pictures: Tensor) -> Tensor:
