@@ -17,10 +17,10 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from . import lanes
+from .flat import by_brightness, detrended, energy, flat_donors, laid, pieces_for, usable
 from .noise_level import NoiseLevel
 from .objectives import Predict
 from .views import SMALLEST_ERROR, Errors, sure_fall
@@ -29,8 +29,6 @@ from .views import SMALLEST_ERROR, Errors, sure_fall
 # that was passed over, all of which a flat place shows, smaller gains are true.
 MINIMUM_GAIN_DB, PASSED_OVER_GAIN_DB = 1.3, 0.5
 WINDOW = 16
-BRIGHTNESS_BINS = 8
-FLAT_FRACTION = 0.1
 STEP = 0.3
 EXAMINED = 2  # parts of a picture
 # What `noise_is_left` asks for: more than clean photos and photos under known noise show, flat or
@@ -224,28 +222,13 @@ def flat_noise(
     same brightness, from any of the pictures, flipped at random. If `denoised` is clean, the noise
     is what was taken away; if noise is left in it, the noise is all that is in the window.
     """
-    brightness, samples, left = _detrended(noisy, denoised, WINDOW)
+    brightness, samples, left = detrended(noisy, denoised, WINDOW)
     removed = samples - left
-    spread_left, spread_removed = _energy(left), _energy(removed)
-    donors = _flat_donors(brightness, spread_left, _usable(spread_left + spread_removed))
+    spread_left, spread_removed = energy(left), energy(removed)
+    donors = flat_donors(brightness, spread_left, usable(spread_left + spread_removed))
     residuals = samples if noise_is_left(noisy, denoised, passed_over) else removed
 
-    # Pieces overlap by half under a window whose squares sum to 1, which keeps the variance and,
-    # better than pieces laid edge to edge, the correlation.
-    half = WINDOW // 2
-    rows, columns = (math.ceil(n / half) + 1 for n in noisy.shape[-2:])
-    sites = F.adaptive_avg_pool2d(noisy.mean(1, keepdim=True), (rows, columns)).flatten()
-    pieces = residuals[_draw(sites, brightness[donors], donors, generator)]
-    flips = torch.rand(len(pieces), 3, 1, 1, 1, generator=generator, device=noisy.device) < 0.5
-    pieces = torch.where(flips[:, 0], pieces.flip(-1), pieces)
-    pieces = torch.where(flips[:, 1], pieces.flip(-2), pieces)
-    pieces = torch.where(flips[:, 2], -pieces, pieces)
-    sine = torch.sin(math.pi * (torch.arange(WINDOW, device=noisy.device) + 0.5) / WINDOW)
-    pieces = pieces * sine * sine.reshape(-1, 1)
-    size = ((rows + 1) * half, (columns + 1) * half)
-    columns_of_pieces = pieces.reshape(len(noisy), rows * columns, -1).transpose(1, 2)
-    field = F.fold(columns_of_pieces, size, WINDOW, stride=half)
-    return field[..., half : half + noisy.shape[-2], half : half + noisy.shape[-1]]
+    return laid(pieces_for(noisy, brightness, residuals, donors, generator), noisy)
 
 
 def noise_is_left(noisy: Tensor, denoised: Tensor, passed_over: bool | None = None) -> bool:
@@ -321,12 +304,12 @@ def noise_bound(noisy: Tensor) -> float:
     What the flattest windows hold, noise and the faintest texture, as the median over brightness.
     Correlated noise passes for somewhat weaker, since each window's plane is subtracted.
     """
-    brightness, samples, _ = _detrended(noisy, noisy, SMALL_WINDOW)
-    energy = _energy(samples)
-    groups = _by_brightness(brightness, _usable(energy))
+    brightness, samples, _ = detrended(noisy, noisy, SMALL_WINDOW)
+    energies = energy(samples)
+    groups = by_brightness(brightness, usable(energies))
     if not groups:
         return 0.0
-    flattest = [torch.quantile(energy[group], 0.05) for group in groups]
+    flattest = [torch.quantile(energies[group], 0.05) for group in groups]
     return float(torch.stack(flattest).median().sqrt())
 
 
@@ -350,18 +333,17 @@ class _Flattest:
     """
 
     def __init__(self, noisy: Tensor, denoised: Tensor, size: int) -> None:
-        brightness, samples, left = _detrended(noisy, denoised, size)
+        brightness, samples, left = detrended(noisy, denoised, size)
         removed = samples - left
-        usable = _usable(_energy(left) + _energy(removed))
-        groups = _by_brightness(brightness, usable)
-        each = _in_groups(_energy(left), _energy(removed), groups)
+        groups = by_brightness(brightness, usable(energy(left) + energy(removed)))
+        each = _in_groups(energy(left), energy(removed), groups)
         self.left, self.share, self.evenness = each.median(dim=1).values.tolist()
         self.least_share, self.most_even = float(each[1].min()), float(each[2].max())
         color_left, color_removed = _color(left), _color(removed)
-        color = float(_energy(color_left + color_removed).mean())
-        self.has_color = color > 0.01 * float(_energy(left + removed).mean())
+        color = float(energy(color_left + color_removed).mean())
+        self.has_color = color > 0.01 * float(energy(left + removed).mean())
         if self.has_color:
-            each = _in_groups(_energy(color_left), _energy(color_removed), groups)
+            each = _in_groups(energy(color_left), energy(color_removed), groups)
             color, self.color_share, self.color_evenness = each.median(dim=1).values.tolist()
             self.texture_to_color = self.left / max(color, 1e-12)
 
@@ -378,64 +360,6 @@ def _in_groups(left: Tensor, removed: Tensor, groups: tuple[Tensor, ...]) -> Ten
     return torch.stack(rows, dim=1)
 
 
-def _energy(windows: Tensor) -> Tensor:
-    return windows.square().mean(dim=(1, 2, 3))
-
-
 def _color(windows: Tensor) -> Tensor:
     """Differences of neighboring channels (K, C - 1, W, W)."""
     return windows[:, 1:] - windows[:, :-1]
-
-
-def _usable(spread: Tensor) -> Tensor:
-    """Indices of the windows that hold noise: clipped ones must not pass for flat ones."""
-    return (spread > 1e-3 * spread.median()).nonzero().flatten()
-
-
-def _by_brightness(brightness: Tensor, indices: Tensor) -> tuple[Tensor, ...]:
-    """`indices` in groups of about equal brightness, from dark to bright."""
-    order = indices[brightness[indices].argsort()]
-    return order.tensor_split(min(BRIGHTNESS_BINS, len(order))) if len(order) else ()
-
-
-def _detrended(noisy: Tensor, denoised: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Brightness (K) of the windows of `noisy`; detrended windows (K, C, W, W) of both."""
-    windows = _windows(noisy, size)
-    brightness = windows.mean(dim=(1, 2, 3))
-    return brightness, _detrend(windows), _detrend(_windows(denoised, size))
-
-
-def _windows(pictures: Tensor, size: int) -> Tensor:
-    unfolded = F.unfold(pictures, size, stride=size // 2).transpose(1, 2)
-    return unfolded.reshape(-1, pictures.shape[1], size, size)
-
-
-def _detrend(windows: Tensor) -> Tensor:
-    """Subtract each window's least-squares plane."""
-    size = windows.shape[-1]
-    ramp = torch.linspace(-1, 1, size, device=windows.device)
-    ramp = ramp / ramp.square().mean().sqrt()
-    across, down = ramp.expand(size, size), ramp.reshape(-1, 1).expand(size, size)
-    result = windows - windows.mean(dim=(2, 3), keepdim=True)
-    for slope in (across, down):
-        result = result - (result * slope).mean(dim=(2, 3), keepdim=True) * slope
-    # Three of the window's degrees of freedom went into the plane.
-    return result * math.sqrt(size**2 / (size**2 - 3))
-
-
-def _flat_donors(brightness: Tensor, spread: Tensor, usable: Tensor) -> Tensor:
-    """Indices of the flattest windows of each brightness, sorted by brightness."""
-    donors = []
-    for part in _by_brightness(brightness, usable):
-        keep = math.ceil(FLAT_FRACTION * len(part))
-        donors.append(part[spread[part].argsort()[:keep]])
-    chosen = torch.cat(donors)
-    return chosen[brightness[chosen].argsort()]
-
-
-def _draw(sites: Tensor, brightness: Tensor, donors: Tensor, generator: torch.Generator) -> Tensor:
-    """For each site a random donor among those nearest in brightness."""
-    near = max(1, len(donors) // BRIGHTNESS_BINS)
-    nearest = (sites[:, None] - brightness[None]).abs().topk(near, dim=1, largest=False).indices
-    pick = torch.randint(near, (len(sites), 1), generator=generator, device=sites.device)
-    return donors[nearest.gather(1, pick).flatten()]

@@ -14,7 +14,17 @@ PACKAGE = Path(denoise_cli.__file__).parent
 
 # Modules that import nothing of the package but errors; everybody may import them.
 LEAVES = {"networks", "masking", "tile", "normalize", "metrics", "image", "device", "values"}
-LEAVES |= {"adam", "memory", "defects", "mosaic", "orientation", "sheet", "transforms", "windows"}
+LEAVES |= {
+    "adam",
+    "memory",
+    "defects",
+    "flat",
+    "mosaic",
+    "orientation",
+    "sheet",
+    "transforms",
+    "windows",
+}
 
 # layer -> the layers that it may import besides itself and errors
 ALLOWED = {
@@ -43,6 +53,7 @@ ALLOWED = {
         "noise_kind",
         "orientation",
         "resampling",
+        "texture",
         "transforms",
         "windows",
     }
@@ -64,7 +75,8 @@ ALLOWED = {
     "impulses": {"transforms", "windows"},
     "gains": set(),
     "io": {"image", "mosaic"},
-    "validation": {"noise_level", "objectives", "views"},
+    "texture": {"flat", "objectives", "transforms"},
+    "validation": {"flat", "noise_level", "objectives", "views"},
     "noise_report": {"defects"},
     "errors": set(),
     "lanes": set(),

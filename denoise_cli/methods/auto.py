@@ -57,6 +57,9 @@ LR, MOVED_LR, WHITE_LR, WHITE_STEPS = 1.5e-4, 2e-4, 5e-5, 0.4
 # 0.1 to 0.2 dB on all kinds of noise, eight 0.01 to 0.02 more: worth it for the result alone, not
 # for the estimate that the network is tuned to.
 SPREAD = (0, 7, 2, 5, 1, 3, 4, 6)
+# Of what flat places hold, the share that must be noise: else it is texture, which a network that
+# is adapted to it takes away. Measured on training photos under noise that the first half knows.
+NOISE = 0.3
 PASSES = 4
 # Sides of the parts by which coarse noise is told, and all else where there is some.
 COARSE_LOOKED_AT, COARSE_LEARNED_FROM = 512, 1024
@@ -77,10 +80,11 @@ class Auto:
     the noise is white and the same everywhere, that one is taken, which denoises it 0.2 dB better.
     To noise that the first does not know the second is adapted by TTT-MIM, with the estimate of the
     error that can refuse it (see `TTTMIM`); the two are averaged where that then leaves at most
-    half of what the first does. Impulses only the first knows, and those among other noise none of
-    them: these are filled in before anything else (`denoise_cli.impulses`). Noise that spreads over
-    several pixels the first knows at half the size; where it plainly knows it there alone, what it
-    takes away of the small picture is taken away first (`denoise_cli.coarse`).
+    half of what the first does. It is not where flat places hold texture (`denoise_cli.texture`).
+    Impulses only the first knows, and those among other noise none of them: these are filled in
+    before anything else (`denoise_cli.impulses`). Noise that spreads over several pixels the first
+    knows at half the size; where it plainly knows it there alone, what it takes away of the small
+    picture is taken away first (`denoise_cli.coarse`).
 
     The result is the mean of four passes for which the picture is turned or mirrored. Noise that
     grows with the light is made even for half of them (`denoise_cli.views`), unless the estimate of
@@ -135,8 +139,7 @@ class Auto:
             noisy = impulses.filled(noisy)
             changes["impulses filled in"] = impulses.filled
         # Where there is no coarse noise, nothing was drawn: the picture comes out as without this.
-        draws = torch.Generator(generator.device)
-        draws.set_state(generator.get_state())
+        draws = _like(generator)
         part = _part(noisy, COARSE_LOOKED_AT, draws)
         times = coarse.halvings(network, part)
         # Impulses make fine noise and coarse of the same kind: the network knows them better.
@@ -195,7 +198,12 @@ class Auto:
             return self._surely_better(choice, task) if self.steps else choice
         choice = replace(choice, is_known=first <= KNOWN * look.noise, is_everywhere=True)
         # Of weaker noise, an adapted network leaves less in flat places alone.
-        if not choice.is_known and self.steps and noise_bound(look.part) >= WEAK_NOISE:
+        if (
+            not choice.is_known
+            and self.steps
+            and noise_bound(look.part) >= WEAK_NOISE
+            and look.share_of_noise(DEFAULT, every[DEFAULT], _like(task.generator)) >= NOISE
+        ):
             adapted, made = _adapted(every[GAUSSIAN], task)
             choice = replace(choice, steps=made.steps)
             name = f"{GAUSSIAN}, {'adapted' if made.kept_step else 'as is'}"
@@ -350,6 +358,13 @@ class _Task:
 
 def _changed(pictures: Tensor, change: Predictor) -> Tensor:
     return change(pictures)
+
+
+def _like(generator: torch.Generator) -> torch.Generator:
+    """One that draws the same, for draws that leave those of the other as they are."""
+    copied = torch.Generator(generator.device)
+    copied.set_state(generator.get_state())
+    return copied
 
 
 def _same(pictures: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .. import noise_kind, noise_level, views
 from ..noise_level import NoiseLevel
+from ..texture import share_of_noise
 from ..validation import noise_left
 from ..views import View
 from .base import SMALLEST_SIDE, Predictor, random_crop
@@ -54,6 +55,10 @@ class Look:
         self._results[name] = predict(self.part).float()
         self.left[name] = noise_left(self.part, self._results[name])
         return self.left[name]
+
+    def share_of_noise(self, name: str, predict: Predictor, generator: torch.Generator) -> float:
+        """Of what flat places hold, the share that is noise to the network of this `name`."""
+        return share_of_noise(predict, self.part, self._results[name], generator)
 
     def mean(self, names: list[str]) -> Tensor:
         """Of these results."""

@@ -1,0 +1,40 @@
+"""Is what a network leaves in flat places noise, or texture?"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from denoise_cli.texture import share_of_noise
+
+PICTURE = torch.linspace(0.2, 0.8, 128).expand(1, 3, 128, 128) + 0.05 * torch.randn(
+    1, 3, 128, 128, generator=torch.Generator().manual_seed(0)
+)
+
+
+def smooth(picture: Tensor) -> Tensor:
+    """Takes away whatever is fine."""
+    return F.avg_pool2d(F.pad(picture, (1, 1, 1, 1), mode="reflect"), 3, 1)
+
+
+def keep(picture: Tensor) -> Tensor:
+    """Takes the fine part of `PICTURE` for texture, and all that is added to it for noise."""
+    return PICTURE - 0.1 * (PICTURE - smooth(PICTURE)) + smooth(picture - PICTURE)
+
+
+def share(predict: object) -> float:
+    generator = torch.Generator().manual_seed(0)
+    return share_of_noise(predict, PICTURE, predict(PICTURE), generator)  # type: ignore
+
+
+def test_what_is_taken_away_as_it_would_be_where_it_is_added_is_noise():
+    assert share(smooth) > 0.7
+
+
+def test_what_is_left_but_would_be_taken_away_where_it_is_added_is_texture():
+    assert share(keep) < 0.1
+
+
+def test_what_a_network_passes_over_wherever_it_is_may_be_noise():
+    assert share(lambda picture: picture) == 1
