@@ -37,4 +37,4 @@ def test_what_is_left_but_would_be_taken_away_where_it_is_added_is_texture():
 
 
 def test_what_a_network_passes_over_wherever_it_is_may_be_noise():
-    assert share(lambda picture: picture) == 1
+    assert share(lambda picture: picture) > 0.9
