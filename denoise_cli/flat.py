@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,51 @@ from torch import Tensor
 
 BRIGHTNESS_BINS = 8
 FLAT_FRACTION = 0.1
+
+
+@dataclass(frozen=True)
+class FlatPlaces:
+    """The windows of pictures, detrended, and those that are flat.
+
+    Attributes
+    ----------
+    samples, removed : Tensor (N, C, W, W)
+        What each window holds, and what was taken away of it.
+    donors : Tensor (D)
+        Indices of the flattest windows of each brightness, sorted by brightness.
+    brightness : Tensor (N)
+        That of each window.
+    """
+
+    samples: Tensor
+    removed: Tensor
+    donors: Tensor
+    brightness: Tensor
+
+    @classmethod
+    def of(cls, noisy: Tensor, denoised: Tensor, size: int) -> FlatPlaces:
+        """Of windows of so many pixels a side; `denoised` (K, C, Y, X) shows where it is flat."""
+        brightness, samples, left = detrended(noisy, denoised, size)
+        removed = samples - left
+        spread = energy(left)
+        donors = []
+        for part in by_brightness(brightness, usable(spread + energy(removed))):
+            keep = math.ceil(FLAT_FRACTION * len(part))
+            donors.append(part[spread[part].argsort()[:keep]])
+        chosen = torch.cat(donors)
+        return cls(samples, removed, chosen[brightness[chosen].argsort()], brightness)
+
+    def pieces(self, samples: Tensor, noisy: Tensor, generator: torch.Generator) -> Tensor:
+        """For places all over `noisy` (K, C, Y, X) `samples` (N, C, W, W) of donors, for `laid`.
+
+        Of about the same brightness, from any of the pictures, flipped at random.
+        """
+        sites = F.adaptive_avg_pool2d(noisy.mean(1, keepdim=True), _grid(noisy, samples)).flatten()
+        pieces = samples[_draw(sites, self.brightness[self.donors], self.donors, generator)]
+        flips = torch.rand(len(pieces), 3, 1, 1, 1, generator=generator, device=noisy.device) < 0.5
+        pieces = torch.where(flips[:, 0], pieces.flip(-1), pieces)
+        pieces = torch.where(flips[:, 1], pieces.flip(-2), pieces)
+        return torch.where(flips[:, 2], -pieces, pieces)
 
 
 def energy(samples: Tensor) -> Tensor:
@@ -54,41 +100,12 @@ def detrend(samples: Tensor) -> Tensor:
     return result * math.sqrt(size**2 / (size**2 - 3))
 
 
-def flat_donors(brightness: Tensor, spread: Tensor, usable: Tensor) -> Tensor:
-    """Indices of the flattest windows of each brightness, sorted by brightness."""
-    donors = []
-    for part in by_brightness(brightness, usable):
-        keep = math.ceil(FLAT_FRACTION * len(part))
-        donors.append(part[spread[part].argsort()[:keep]])
-    chosen = torch.cat(donors)
-    return chosen[brightness[chosen].argsort()]
-
-
 def _draw(sites: Tensor, brightness: Tensor, donors: Tensor, generator: torch.Generator) -> Tensor:
     """For each site a random donor among those nearest in brightness."""
     near = max(1, len(donors) // BRIGHTNESS_BINS)
     nearest = (sites[:, None] - brightness[None]).abs().topk(near, dim=1, largest=False).indices
     pick = torch.randint(near, (len(sites), 1), generator=generator, device=sites.device)
     return donors[nearest.gather(1, pick).flatten()]
-
-
-def pieces_for(
-    noisy: Tensor,
-    brightness: Tensor,
-    samples: Tensor,
-    donors: Tensor,
-    generator: torch.Generator,
-) -> Tensor:
-    """For places all over `noisy` (K, C, Y, X) some `samples` (N, C, W, W) of donors, as `laid`.
-
-    Of about the same brightness, from any of the pictures, flipped at random.
-    """
-    sites = F.adaptive_avg_pool2d(noisy.mean(1, keepdim=True), _grid(noisy, samples)).flatten()
-    pieces = samples[_draw(sites, brightness[donors], donors, generator)]
-    flips = torch.rand(len(pieces), 3, 1, 1, 1, generator=generator, device=noisy.device) < 0.5
-    pieces = torch.where(flips[:, 0], pieces.flip(-1), pieces)
-    pieces = torch.where(flips[:, 1], pieces.flip(-2), pieces)
-    return torch.where(flips[:, 2], -pieces, pieces)
 
 
 def laid(pieces: Tensor, noisy: Tensor) -> Tensor:

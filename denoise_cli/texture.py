@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .flat import detrend, detrended, energy, flat_donors, laid, pieces_for, usable, windows
+from .flat import FlatPlaces, detrend, laid, windows
 from .objectives import Predict
 from .transforms import cosines, opponent
 
@@ -27,21 +27,18 @@ def share_of_noise(
     network takes away where it is added, but has left, was none. Where it takes next to nothing of
     it away, all of it may be noise.
     """
-    brightness, samples, left = detrended(noisy, denoised, WINDOW)
-    removed = samples - left
-    spread = energy(left)
-    donors = flat_donors(brightness, spread, usable(spread + energy(removed)))
-    pieces = _spectra(pieces_for(noisy, brightness, samples, donors, generator))
-    wanted = _power(removed[donors])
-    gain, energies = torch.ones_like(wanted), []
-    for _ in range(ROUNDS + 1):
-        probe = laid(_pictures(pieces * gain.sqrt()), noisy)
-        energies.append(float(probe.square().mean()))
+    places = FlatPlaces.of(noisy, denoised, WINDOW)
+    pieces = _spectra(places.pieces(places.samples, noisy, generator))
+    wanted = _power(places.removed[places.donors])
+    first = probe = laid(_pictures(pieces), noisy)
+    gain = torch.ones_like(wanted)
+    for _ in range(ROUNDS):
         answer = probe - (predict(noisy + STEP * probe).float() - denoised) / STEP
-        taken = _power(detrend(windows(answer, WINDOW))[donors])
+        taken = _power(detrend(windows(answer, WINDOW)[places.donors]))
         change = (wanted + NOTHING) / (taken + NOTHING)
         gain = (gain * change.clamp(LEAST, MOST)).clamp(max=1)
-    return energies[-1] / max(energies[0], 1e-12)
+        probe = laid(_pictures(pieces * gain.sqrt()), noisy)
+    return float(probe.square().mean() / first.square().mean().clamp(min=1e-12))
 
 
 def _spectra(samples: Tensor) -> Tensor:

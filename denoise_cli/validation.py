@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from . import lanes
-from .flat import by_brightness, detrended, energy, flat_donors, laid, pieces_for, usable
+from .flat import FlatPlaces, by_brightness, detrended, energy, laid, usable
 from .noise_level import NoiseLevel
 from .objectives import Predict
 from .views import SMALLEST_ERROR, Errors, sure_fall
@@ -222,13 +222,10 @@ def flat_noise(
     same brightness, from any of the pictures, flipped at random. If `denoised` is clean, the noise
     is what was taken away; if noise is left in it, the noise is all that is in the window.
     """
-    brightness, samples, left = detrended(noisy, denoised, WINDOW)
-    removed = samples - left
-    spread_left, spread_removed = energy(left), energy(removed)
-    donors = flat_donors(brightness, spread_left, usable(spread_left + spread_removed))
-    residuals = samples if noise_is_left(noisy, denoised, passed_over) else removed
-
-    return laid(pieces_for(noisy, brightness, residuals, donors, generator), noisy)
+    places = FlatPlaces.of(noisy, denoised, WINDOW)
+    is_left = noise_is_left(noisy, denoised, passed_over)
+    residuals = places.samples if is_left else places.removed
+    return laid(places.pieces(residuals, noisy, generator), noisy)
 
 
 def noise_is_left(noisy: Tensor, denoised: Tensor, passed_over: bool | None = None) -> bool:
