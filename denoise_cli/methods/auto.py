@@ -194,15 +194,16 @@ class Auto:
         every, look = task.every, task.look
         first = look(DEFAULT, every[DEFAULT])
         choice = _Choice.of(DEFAULT, every)
-        if has_impulses(look.part):
-            return self._surely_better(choice, task) if self.steps else choice
+        if has_impulses(look.part):  # or texture of a contrast as theirs
+            adapts = bool(self.steps) and task.holds_noise()
+            return self._surely_better(choice, task) if adapts else choice
         choice = replace(choice, is_known=first <= KNOWN * look.noise, is_everywhere=True)
         # Of weaker noise, an adapted network leaves less in flat places alone.
         if (
             not choice.is_known
             and self.steps
             and noise_bound(look.part) >= WEAK_NOISE
-            and look.share_of_noise(DEFAULT, every[DEFAULT], _like(task.generator)) >= NOISE
+            and task.holds_noise()
         ):
             adapted, made = _adapted(every[GAUSSIAN], task)
             choice = replace(choice, steps=made.steps)
@@ -354,6 +355,14 @@ class _Task:
     look: Look
     generator: torch.Generator
     observer: Observer
+
+    def holds_noise(self) -> bool:
+        """Whether it is noise that flat places hold, not texture, by what the first network does.
+
+        Which the part has been shown to.
+        """
+        generator = _like(self.generator)
+        return self.look.share_of_noise(DEFAULT, self.every[DEFAULT], generator) >= NOISE
 
 
 def _changed(pictures: Tensor, change: Predictor) -> Tensor:
