@@ -61,20 +61,6 @@ def _least_correlation(channel: Tensor) -> float:
     return min(map(_correlation, _thirds(patches_of(channel))))
 
 
-def scanned(pictures: Tensor) -> float:
-    """How much more the noise of `pictures` (N, C, Y, X) correlates along rows than down columns.
-
-    As that of a scanner, whose detector is not as quick as its beam; below 0 where the beam goes
-    down the columns. By the flattest patches of all thirds of the brightness.
-    """
-    differences = []
-    for channel in pictures.transpose(0, 1):
-        for third in _thirds(patches_of(channel)):
-            across, down = _correlations(third)
-            differences.append(across - down)
-    return float(torch.tensor(differences).median())
-
-
 def is_uniform(pictures: Tensor) -> bool:
     """Whether the noise of `pictures` (N, C, Y, X) is no stronger in bright than in dark places.
 
@@ -221,11 +207,6 @@ def _thirds(patches: Tensor) -> tuple[Tensor, ...]:
 
 def _correlation(patches: Tensor) -> float:
     """The correlation of neighbors in the flattest of `patches` (K, side * side)."""
-    return sum(_correlations(patches)) / 2
-
-
-def _correlations(patches: Tensor) -> tuple[float, float]:
-    """That along the rows and that down the columns."""
     side = round(patches.shape[1] ** 0.5)
     centered = patches - patches.mean(dim=1, keepdim=True)
     energy = centered.square().mean(dim=1)
@@ -233,4 +214,4 @@ def _correlations(patches: Tensor) -> tuple[float, float]:
     flat = centered[energy.argsort()[:count]].reshape(-1, side, side)
     energy = flat.square().mean().clamp(min=DARKEST**2)
     across, down = (flat[..., 1:] * flat[..., :-1]).mean(), (flat[:, 1:] * flat[:, :-1]).mean()
-    return float(across / energy), float(down / energy)
+    return float(across / energy + down / energy) / 2

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
 from . import lanes
+from .neighbors import WHITE, Neighbors
 from .noise_level import NoiseLevel
 from .transforms import distinct_planes
 
@@ -174,7 +175,7 @@ def risk_map(
     level: NoiseLevel,
     generator: torch.Generator,
     probes: int,
-    scanned: float = 0.0,
+    neighbors: Neighbors = WHITE,
 ) -> Tensor:
     """An estimate of the squared error of `predict` at each pixel of `noisy` (N, 1, Y, X).
 
@@ -182,12 +183,11 @@ def risk_map(
     strong as the noise at each pixel, which is what is left to first order of the estimate for
     Poisson-Gaussian noise of Le Montagner, Angelini and Olivo-Marin, "An unbiased risk estimator
     for image denoising in the presence of mixed Poisson-Gaussian noise", TIP 2014. And
-    correlated as the noise: `scanned` is the correlation of neighbors along the rows, below 0 that
-    of neighbors down the columns.
+    correlated as the noise is between `neighbors`.
     """
     variance = level.variance(noisy)
     step = PROBE_STEP * variance.sqrt()
-    drawn = [_correlated(_signs(noisy, generator), scanned) for _ in range(probes)]
+    drawn = [_correlated(_signs(noisy, generator), neighbors) for _ in range(probes)]
     results = lanes.each(
         lambda probe: predict(noisy if probe is None else noisy + step * probe).float(),
         [None, *drawn],
@@ -211,16 +211,12 @@ def _signs(like: Tensor, generator: torch.Generator) -> Tensor:
     return signs.expand_as(like)
 
 
-def _correlated(signs: Tensor, correlation: float) -> Tensor:
-    """`signs` (N, C, Y, X) whose neighbors correlate so along the rows, or, below 0, the columns.
-
-    By up to a half; of a variance of 1 as before.
-    """
-    if not correlation:
-        return signs
-    share = 2 * abs(correlation) / (1 + (1 - 4 * correlation**2) ** 0.5)
-    beside = signs.roll(1, -1 if correlation > 0 else -2)
-    return (signs + share * beside) / (1 + share**2) ** 0.5
+def _correlated(signs: Tensor, neighbors: Neighbors) -> Tensor:
+    """`signs` (N, C, Y, X) with as much in common with their neighbors; of a variance of 1."""
+    for correlation, axis in ((neighbors.across, -1), (neighbors.down, -2)):
+        share = 2 * correlation / (1 + (1 - 4 * correlation**2) ** 0.5)
+        signs = (signs + share * signs.roll(1, axis)) / (1 + share**2) ** 0.5
+    return signs
 
 
 def _weighted_mean(errors: Tensor, weight: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from . import lanes
 from .flat import FlatPlaces, by_brightness, detrended, energy, laid, usable
+from .neighbors import WHITE, Neighbors
 from .noise_level import NoiseLevel
 from .objectives import Predict
 from .views import SMALLEST_ERROR, Errors, sure_fall
@@ -86,16 +87,16 @@ class SteinEstimate(Estimate):
 
     Parameters
     ----------
-    noisy : Tensor (1, C, Y, X)
-        As the network sees it.
+    noisy : Tensor (K, C, Y, X)
+        Parts of the picture, as the network sees them.
     level : NoiseLevel
         Of its noise.
-    trust : Tensor (1, 1, Y, X)
+    trust : Tensor (K, 1, Y, X)
         1 where the noise is of that level, elsewhere 0.
     generator : torch.Generator
         Draws the probes.
-    scanned : float
-        By how much neighbors in the noise correlate along the rows; below 0, down the columns.
+    neighbors : Neighbors
+        What they have in common in the noise; the level is taken to be what it is for that.
     """
 
     # Levels of textured pictures come out up to a quarter too high, which favors a smoother result.
@@ -108,10 +109,10 @@ class SteinEstimate(Estimate):
         level: NoiseLevel,
         trust: Tensor,
         generator: torch.Generator,
-        scanned: float = 0.0,
+        neighbors: Neighbors = WHITE,
     ) -> None:
         share = trust.mean()
-        self._errors = Errors(noisy, level, trust / share, generator, 1, scanned)
+        self._errors = Errors(noisy, level, trust / share, generator, 1, neighbors)
         self.variance = float((level.variance(noisy) * trust).mean() / share)
         self._first: Tensor | None = None
 

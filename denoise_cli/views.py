@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import objectives
+from .neighbors import WHITE, Neighbors
 from .noise_level import NoiseLevel
 
 SCALES = (0.7, 0.5)
@@ -96,8 +97,7 @@ class Errors:
     """Estimates the errors of networks on `noisy` (N, C, Y, X) by `objectives.risk_map`.
 
     Called with a network, it gives the means of cells (K), weighted by `weight` (N, 1, Y, X); the
-    random numbers are the same each time. `scanned` is the correlation of the noise that
-    `objectives.risk_map` knows.
+    random numbers are the same each time.
     """
 
     def __init__(
@@ -107,17 +107,21 @@ class Errors:
         weight: Tensor,
         generator: torch.Generator,
         probes: int = PROBES,
-        scanned: float = 0.0,
+        neighbors: Neighbors = WHITE,
     ) -> None:
         self.noisy, self.level, self.weight, self.probes = noisy, level, weight, probes
-        self.scanned = scanned
+        self.neighbors = neighbors
         self.seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
 
     @torch.no_grad()
     def __call__(self, predict: objectives.Predict) -> Tensor:
         same = torch.Generator(self.noisy.device).manual_seed(self.seed)
-        risk = objectives.risk_map(predict, self.noisy, self.level, same, self.probes, self.scanned)
-        return F.avg_pool2d(risk * self.weight, CELL).flatten()
+        # One by one: no more memory than for one.
+        risks = [
+            objectives.risk_map(predict, noisy, self.level, same, self.probes, self.neighbors)
+            for noisy in self.noisy.split(1)
+        ]
+        return F.avg_pool2d(torch.cat(risks) * self.weight, CELL).flatten()
 
 
 def best(

@@ -9,7 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from denoise_cli import noise, noise_kind
+from denoise_cli import noise
+from denoise_cli.neighbors import WHITE, Neighbors
 from denoise_cli.noise_level import NoiseLevel
 from denoise_cli.validation import (
     ImpulseEstimate,
@@ -87,22 +88,36 @@ def test_steins_estimate_asks_only_where_the_noise_is_known() -> None:
     assert risk(box(3)) == pytest.approx(true, rel=0.1)
 
 
-def test_steins_estimate_knows_the_noise_of_a_scanner() -> None:
+@pytest.mark.parametrize("neighbors", [Neighbors(across=0.19), Neighbors(across=0.1, down=0.1)])
+def test_steins_estimate_knows_what_neighbors_have_in_common(neighbors: Neighbors) -> None:
     clean, level = scene(), NoiseLevel(shot=0.02, read=0.001)
-    white = level.sample(clean, torch.Generator().manual_seed(1)) - clean
-    noisy = clean + (white + 0.2 * white.roll(1, -1)) / 1.04**0.5
-    found = noise_kind.scanned(noisy)
-    assert 0.1 < found < 0.2 / 1.04  # the flattest patches are the less correlated ones
-    assert noise_kind.scanned(noisy.mT) == pytest.approx(-found, abs=0.001)
-    assert abs(noise_kind.scanned(clean + white)) < 0.03
-    trust = torch.ones_like(noisy[:, :1])
+    noise = level.sample(clean, torch.Generator().manual_seed(1)) - clean
+    for correlation, axis in ((neighbors.across, -1), (neighbors.down, -2)):
+        share = (1 - (1 - 4 * correlation**2) ** 0.5) / 2 / max(correlation, 1e-12)
+        noise = (noise + share * noise.roll(1, axis)) / (1 + share**2) ** 0.5
+    noisy, trust = clean + noise, torch.ones_like(clean[:, :1])
+    true = float((box(3)(noisy) - clean).square().mean())
 
-    def off(noisy: torch.Tensor, scanned: float) -> float:
-        risk = SteinEstimate(noisy, level, trust, torch.Generator().manual_seed(0), scanned)
-        true = float((box(3)(noisy) - clean).square().mean())
+    def off(neighbors: Neighbors) -> float:
+        risk = SteinEstimate(noisy, level, trust, torch.Generator().manual_seed(0), neighbors)
         return abs(risk(box(3)) - true) / risk.variance
 
-    assert off(noisy, found) < 0.03 < off(noisy, 0.0)
+    found = Neighbors.of(noisy, box(9)(noisy), level, trust)
+    assert off(neighbors) < 0.03
+    assert off(found) < 0.03 < off(WHITE)
+
+
+def test_steins_estimate_is_surer_with_more_parts() -> None:
+    level, clean = NoiseLevel(read=0.01), scene()
+
+    def gain(count: int) -> float:
+        parts = clean.expand(count, -1, -1, -1)
+        noisy = level.sample(parts, torch.Generator().manual_seed(1))
+        risk = SteinEstimate(noisy, level, torch.ones_like(noisy[:, :1]), torch.Generator())
+        return risk(box(1)) - risk(box(3))
+
+    true = 0.01 * (1 - 1 / 9)
+    assert gain(1) < gain(4) < true
 
 
 def median(size: int):  # type: ignore[no-untyped-def]

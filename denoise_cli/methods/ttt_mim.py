@@ -17,6 +17,7 @@ from .. import noise_kind, noise_level
 from ..adam import Adam
 from ..defects import impulses
 from ..masking import patch_mask
+from ..neighbors import WHITE, Neighbors
 from ..noise_level import NoiseLevel
 from ..objectives import GRADIENT_SCALE, masked_l1
 from ..validation import (
@@ -36,11 +37,11 @@ from .base import SMALLEST_SIDE, Adaptation, Observer, option, random_crop, requ
 WEAK_NOISE, WEAKEST_NOISE = 1.2 / 255, 0.4 / 255
 # Stein's estimate is of first order in the noise: of stronger one, gains of 0.1 dB were losses.
 STRONG_NOISE = 45 / 255
-# Of the level by the correlation along scan lines: measured on dark synthetic micrographs.
-SCANNED_LOWERS = 0.6
 # How many parts are looked at, across and down, where the network leaves that share of what flat
 # places hold.
 PARTS_ACROSS, MOSTLY_LEFT = 3, 0.5
+# Of parts: pictures of that many are long enough for two to be looked at.
+LONG = 1.5
 STRONGEST_TEXTURE, LEAST_REMOVED = 4 / 255, 0.3
 # Shares of the noise's variance in flat places, of the samples, and of how far they stand out.
 # Clean photos with impulses of 1 % are found to have 0.9 to 1.1 %.
@@ -285,11 +286,35 @@ def _spread(noisy: Tensor, size: int) -> Tensor:
         torch.linspace(0, side - size, PARTS_ACROSS).round().int().tolist()
         for side in noisy.shape[-2:]
     )
+    return _cut(noisy, rows, columns, size)
+
+
+def _cut(noisy: Tensor, rows: list[int], columns: list[int], size: int) -> Tensor:
+    """Parts (K, C, size, size) of `noisy` (N, C, Y, X) that begin there, of one picture each."""
     parts = [
         noisy[k % len(noisy), :, y : y + size, x : x + size]
         for k, (y, x) in enumerate(product(rows, columns))
     ]
     return torch.stack(parts).contiguous(memory_format=torch.channels_last)
+
+
+def _quarters(noisy: Tensor, part: Tensor) -> Tensor:
+    """The middles (K, C, size, size) of quarters of `noisy` (N, C, Y, X), as large as `part`.
+
+    Of halves, or just `part`, where it is not half as long again as that.
+    """
+    size = part.shape[-1]
+    if max(noisy.shape[-2:]) < LONG * size:
+        return part
+    counts = (2 if side >= LONG * size else 1 for side in noisy.shape[-2:])
+    rows, columns = (
+        [
+            min(max((2 * k + 1) * side // (2 * count) - size // 2, 0), side - size)
+            for k in range(count)
+        ]
+        for side, count in zip(noisy.shape[-2:], counts, strict=True)
+    )
+    return _cut(noisy, rows, columns, size)
 
 
 def _estimate(noisy: Tensor, look: _Look, generator: torch.Generator) -> Estimate | None:
@@ -316,11 +341,11 @@ def _estimate(noisy: Tensor, look: _Look, generator: torch.Generator) -> Estimat
     if variance < STRONGEST_TEXTURE**2 and removed < LEAST_REMOVED * variance:
         return None
     trust = noise_level.trusted(part, level)
-    scanned = noise_kind.scanned(noisy) if level.shot else 0.0
-    # The level of such noise is found too low: its spectrum is not flat.
-    higher = 1 + SCANNED_LOWERS * abs(scanned)
-    level = NoiseLevel(level.shot * higher, level.read * higher)
-    return SteinEstimate(part, level, trust, generator, scanned)
+    neighbors = Neighbors.of(part, denoised, level, trust) if level.shot else WHITE
+    level = NoiseLevel(level.shot * neighbors.times, level.read * neighbors.times)
+    parts = _quarters(noisy, part)
+    trust = noise_level.trusted(parts, level)
+    return SteinEstimate(parts, level, trust, generator, neighbors)
 
 
 def _independent(noisy: Tensor, part: Tensor, denoised: Tensor) -> NoiseLevel | None:
