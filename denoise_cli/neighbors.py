@@ -16,10 +16,10 @@ SIDE, STRIDE = 8, 4  # of the blocks, in pixels
 TEXTURE, HIGH = 4, 5
 FLATTEST, FEWEST = 0.25, 40
 MEDIAN = 0.4549  # of the square of a normal variable
-HIGHEST, LOWEST, STEPS = 0.5, -0.2, 71
-# For each of the correlations the level is too low by as much, at least and at most: measured on
-# dark synthetic micrographs. Where a network leaves noise, blocks that seem flat hold too little.
-LEAST_LOWER, MOST_LOWER = 0.6, 2.0
+HIGHEST, LOWEST, STEPS = 0.45, -0.2, 66
+# For each of the correlations the level is too low by as much at least: measured on dark synthetic
+# micrographs. Where a network leaves noise, blocks that seem flat hold too little.
+LEAST_LOWER = 0.6
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,9 @@ class Neighbors:
             flat = _energies(noise)[known][texture.argsort()[:count]]
             spectra.append(flat.median(dim=0).values / MEDIAN)
         across, down, variance = _fitted(torch.stack(spectra).mean(dim=0))
-        correlation = abs(across) + abs(down)
-        least, most = 1 + LEAST_LOWER * correlation, 1 + MOST_LOWER * correlation
+        least = 1 + LEAST_LOWER * (abs(across) + abs(down))
+        # All of it that the weakest direction may lack.
+        most = 1 / ((1 - 2 * abs(across)) * (1 - 2 * abs(down)))
         return cls(across, down, min(max(variance, least), most))
 
 
