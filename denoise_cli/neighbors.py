@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .noise_level import NoiseLevel
-from .transforms import cosines, distinct_planes
+from .transforms import block_energies, cosines, distinct_planes
 
 SIDE, STRIDE = 8, 4  # of the blocks, in pixels
 # Blocks are flat by the sum of both frequencies up to TEXTURE, and the noise is looked at from HIGH
@@ -51,18 +52,20 @@ class Neighbors:
         noisy = distinct_planes(noisy)
         denoised = denoised[:, : noisy.shape[1]]
         deviation = level.variance(denoised).sqrt()
-        known = _blocks(trust).mean(dim=(-2, -1)) > 0.99
+        known = F.avg_pool2d(trust, SIDE, STRIDE).flatten() > 0.99
+        count = round(FLATTEST * int(known.sum()))
+        if count < FEWEST:
+            return cls()
         spectra = []
         for noise, picture in zip(
-            (noisy / deviation).split(1, dim=1),
-            (denoised / deviation).split(1, dim=1),
+            *(
+                block_energies(each / deviation, SIDE, STRIDE).transpose(0, 1).flatten(1, 2)
+                for each in (noisy, denoised)
+            ),
             strict=True,
         ):
-            texture = _energies(picture)[known][:, _frequencies(1, TEXTURE)].mean(dim=1)
-            count = round(FLATTEST * len(texture))
-            if count < FEWEST:
-                return cls()
-            flat = _energies(noise)[known][texture.argsort()[:count]]
+            texture = picture[known][:, _frequencies(1, TEXTURE)].mean(dim=1)
+            flat = noise[known][texture.argsort()[:count]]
             kept = flat.sort(dim=0).values[: round(KEPT * count)]
             spectra.append(kept.mean(dim=0) / MEAN_OF_KEPT)
         across, down, variance = _fitted(torch.stack(spectra).mean(dim=0))
@@ -94,16 +97,3 @@ def _frequencies(first: int, last: int) -> Tensor:
     order = torch.arange(SIDE)
     order = order[:, None] + order
     return (order >= first) & (order <= last)
-
-
-def _blocks(pictures: Tensor) -> Tensor:
-    """Blocks (K, W, W) of `pictures` (N, 1, Y, X)."""
-    blocks = pictures.float().unfold(-2, SIDE, STRIDE).unfold(-2, SIDE, STRIDE)
-    return blocks.flatten(0, 3)
-
-
-def _energies(pictures: Tensor) -> Tensor:
-    """Those of the frequencies (K, W, W) of the blocks of `pictures` (N, 1, Y, X)."""
-    with torch.autocast(pictures.device.type, enabled=False):
-        cosine = cosines(SIDE).to(pictures.device)
-        return (cosine @ _blocks(pictures) @ cosine.T).square()

@@ -21,7 +21,7 @@ from .noise_level import (
     patch_variance,
     patches_of,
 )
-from .transforms import cosines, is_gray, opponent
+from .transforms import block_energies, is_gray, opponent
 from .windows import square_mean, square_variance
 
 # Limits of `is_correlated` and `is_uniform`: between what photos under white noise of sigma 10
@@ -194,9 +194,7 @@ def _block_energies(pictures: Tensor) -> Tensor:
     with torch.autocast(pictures.device.type, enabled=False):
         colors = opponent(pictures.shape[1]).to(pictures.device)
         pictures = torch.einsum("ij,njyx->niyx", colors, pictures.float())
-        blocks = pictures.unfold(-2, PATCH, PATCH).unfold(-2, PATCH, PATCH)
-        cosine = cosines(PATCH).to(blocks)
-        return (cosine @ blocks @ cosine.T).square().transpose(0, 1).flatten(1, 3)
+    return block_energies(pictures, PATCH, PATCH).transpose(0, 1).flatten(1, 2)
 
 
 def _thirds(patches: Tensor) -> tuple[Tensor, ...]:

@@ -14,6 +14,14 @@ def cosines(size: int) -> Tensor:
     return torch.from_numpy(dct(np.eye(size), norm="ortho", axis=0)).float()
 
 
+def block_energies(pictures: Tensor, size: int, stride: int) -> Tensor:
+    """The energy of each frequency in blocks of `pictures` (N, C, Y, X): (N, C, K, size, size)."""
+    with torch.autocast(pictures.device.type, enabled=False):
+        blocks = pictures.float().unfold(-2, size, stride).unfold(-2, size, stride)
+        cosine = cosines(size).to(blocks)
+        return (cosine @ blocks @ cosine.T).square().flatten(2, 3)
+
+
 def opponent(channels: int) -> Tensor:
     """Colors to brightness and two differences of colors; other `channels` stay as they are."""
     if channels != 3:

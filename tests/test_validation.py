@@ -93,7 +93,7 @@ def test_steins_estimate_knows_what_neighbors_have_in_common(neighbors: Neighbor
     clean, level = scene(), NoiseLevel(shot=0.02, read=0.001)
     noise = level.sample(clean, torch.Generator().manual_seed(1)) - clean
     for correlation, axis in ((neighbors.across, -1), (neighbors.down, -2)):
-        share = (1 - (1 - 4 * correlation**2) ** 0.5) / 2 / max(correlation, 1e-12)
+        share = 2 * correlation / (1 + (1 - 4 * correlation**2) ** 0.5)
         noise = (noise + share * noise.roll(1, axis)) / (1 + share**2) ** 0.5
     noisy, trust = clean + noise, torch.ones_like(clean[:, :1])
     true = float((box(3)(noisy) - clean).square().mean())

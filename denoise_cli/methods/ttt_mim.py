@@ -340,8 +340,9 @@ def _estimate(noisy: Tensor, look: _Look, generator: torch.Generator) -> Estimat
     removed = (part - denoised).square().mean()
     if variance < STRONGEST_TEXTURE**2 and removed < LEAST_REMOVED * variance:
         return None
-    trust = noise_level.trusted(part, level)
-    neighbors = Neighbors.of(part, denoised, level, trust) if level.shot else WHITE
+    neighbors = WHITE
+    if level.shot:
+        neighbors = Neighbors.of(part, denoised, level, noise_level.trusted(part, level))
     level = NoiseLevel(level.shot * neighbors.times, level.read * neighbors.times)
     parts = _quarters(noisy, part)
     trust = noise_level.trusted(parts, level)
