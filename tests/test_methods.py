@@ -12,7 +12,7 @@ from test_validation import fixed, scene
 
 from denoise_cli import Denoiser, checkpoints, methods, noise
 from denoise_cli.errors import UsageError
-from denoise_cli.methods.ttt_mim import has_impulses
+from denoise_cli.methods.estimates import has_impulses
 from denoise_cli.metrics import psnr
 
 

@@ -31,8 +31,9 @@ from .base import (
     random_crop,
     require,
 )
+from .estimates import WEAK_NOISE, has_impulses
 from .look import LOOKED_AT, Look, looked_at
-from .ttt_mim import TTTMIM, WEAK_NOISE, has_impulses
+from .ttt_mim import TTTMIM
 
 BUDGETS = ("fast", "balanced", "best")
 DEFAULT, GAUSSIAN = "ttt-mim", "ttt-mim-gaussian"

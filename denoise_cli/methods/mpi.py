@@ -20,7 +20,7 @@ from ..masking import pixel_mask
 from ..noise_level import NoiseLevel
 from ..orientation import ORIENTATIONS, turned, turned_back
 from .base import Adaptation, Observer, Predictor, option, random_crop, require
-from .ttt_mim import has_impulses
+from .estimates import has_impulses
 
 PRESETS = {"fast": (200, 0.9), "full": (1000, 0.99)}  # steps and decay of the average
 RATIO, RATIO_SHARED = 0.3, 0.85  # of the paper: for independent noise, for real noise
