@@ -52,6 +52,10 @@ class NoiseLevel:
         """The variance of the noise at each pixel, taken to be as bright as it is recorded."""
         return (self.shot * pictures + self.read).clamp(min=DARKEST)
 
+    def stronger(self, times: float) -> NoiseLevel:
+        """That of noise of so many times the variance."""
+        return NoiseLevel(shot=times * self.shot, read=times * self.read)
+
     def standardized(self, mean: Sequence[float], std: Sequence[float]) -> NoiseLevel:
         """The same noise for pictures ``(x - mean) / std``; of several channels the average."""
         m, s = sum(mean) / len(mean), sum(std) / len(std)

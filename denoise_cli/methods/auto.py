@@ -218,8 +218,12 @@ class Auto:
         stacks = level is not None and look.is_white(list(choice.used), level)
         choice = replace(choice, level=level, stacks=stacks)
         if level is not None and level.shot:
+            neighbors = look.neighbors(list(choice.used), level)
+            level = level.stronger(neighbors.times)
+            choice = replace(choice, level=level)
             choice = self._surely_better(choice, task) if stacks and self.steps else choice
-            return replace(choice, view=look.even(choice.network, level, task.generator))
+            view = look.even(choice.network, level, neighbors, task.generator)
+            return replace(choice, view=view)
         if stacks and choice.is_known and look(GAUSSIAN, every[GAUSSIAN]) <= MORE_LEFT * first:
             used = {GAUSSIAN: every[GAUSSIAN]}
             choice = replace(choice, base=GAUSSIAN, network=every[GAUSSIAN], used=used)

@@ -154,7 +154,7 @@ def fitting(noisy: Tensor, parts: Parts, generator: torch.Generator) -> Estimate
     neighbors = WHITE
     if level.shot:
         neighbors = Neighbors.of(part, denoised, level, noise_level.trusted(part, level))
-    level = NoiseLevel(level.shot * neighbors.times, level.read * neighbors.times)
+    level = level.stronger(neighbors.times)
     middles = _quarters(noisy, part)
     trust = noise_level.trusted(middles, level)
     return SteinEstimate(middles, level, trust, generator, neighbors)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import noise_kind, noise_level, views
+from ..neighbors import Neighbors
 from ..noise_level import NoiseLevel
 from ..texture import share_of_noise
 from ..validation import noise_left
@@ -41,13 +42,17 @@ class Look:
         self.noise = max(noise_left(self.part, self.part), 1e-12)
 
     def even(
-        self, predict: Predictor, level: NoiseLevel, generator: torch.Generator
+        self,
+        predict: Predictor,
+        level: NoiseLevel,
+        neighbors: Neighbors,
+        generator: torch.Generator,
     ) -> View | None:
         """The view in which noise that grows with the light is even, if that is no worse."""
         trust = noise_level.trusted(self.part, level)
         if float(trust.mean()) < noise_level.LEAST_TRUSTED:
             return None
-        return views.best(predict, self.part, level, trust, generator, sureness=0.0)[0]
+        return views.best(predict, self.part, level, trust, generator, 0.0, neighbors)[0]
 
     @torch.no_grad()
     def __call__(self, name: str, predict: Predictor) -> float:
@@ -71,6 +76,11 @@ class Look:
     def level(self, noisy: Tensor, names: list[str]) -> NoiseLevel | None:
         """That of the noise of the whole picture `noisy`, by what these results took away."""
         return noise_kind.removed_level(noisy, self.part, self.mean(names))
+
+    def neighbors(self, names: list[str], level: NoiseLevel) -> Neighbors:
+        """What noise of about this level has in common with its neighbors."""
+        trust = noise_level.trusted(self.part, level)
+        return Neighbors.of(self.part, self.mean(names), level, trust)
 
     def is_white(self, names: list[str], level: NoiseLevel) -> bool:
         """Whether noise of this level is as strong in all directions, colors and frequencies."""
