@@ -18,7 +18,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 plane = np.asarray(Image.open(sys.argv[1])).astype(np.uint16) * 16
-slices = np.stack([plane[y : y + 192, 100:292] for y in (60, 120, 180, 240)])
+slices = np.stack([plane[y : y + 144, 100:244] for y in (60, 120, 180, 240)])
 calibration = {"axes": "ZYX", "spacing": 1.0, "unit": "um"}
 tifffile.imwrite(sys.argv[2], slices, imagej=True, resolution=(5, 5), metadata=calibration)
 PYTHON

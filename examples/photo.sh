@@ -17,10 +17,10 @@ if [ $# -eq 0 ]; then
 import sys
 from PIL import Image
 photo, shoot = Image.open(sys.argv[1]), sys.argv[2]
-photo.crop((150, 50, 450, 290)).save(f"{shoot}/monday/osprey.png")
+photo.crop((200, 80, 392, 224)).save(f"{shoot}/monday/osprey.png")
 exif = Image.Exif()
 exif[271], exif[272] = "Example", "One"
-photo.crop((300, 100, 500, 260)).save(f"{shoot}/tuesday/osprey.jpg", quality=95, exif=exif)
+photo.crop((300, 100, 420, 196)).save(f"{shoot}/tuesday/osprey.jpg", quality=95, exif=exif)
 PYTHON
     head -c 3000 "$here/data/osprey.png" > "$shoot/tuesday/broken.png"
 fi

@@ -54,6 +54,7 @@ def test_of_white_noise_the_one_that_knows_it_best_is_used() -> None:
         assert psnr(clean, together) > psnr(clean, mean_of(noisy, name))
 
 
+@pytest.mark.slow
 def test_in_a_dark_micrograph_the_default_network_is_adapted_too() -> None:
     clean = filaments()
     counts = torch.poisson(torch.from_numpy(300 * clean), torch.Generator().manual_seed(1))
@@ -131,7 +132,11 @@ def test_to_noise_that_the_first_knows_no_other_is_adapted(spec: str) -> None:
 
 @pytest.mark.parametrize(
     ("spec", "steps", "gain"),
-    [("gaussian:25", 64, 0.2), ("correlated:25,1", 160, 0.05), ("salt-pepper:0.03", 160, 1)],
+    [
+        ("gaussian:25", 64, 0.2),
+        pytest.param("correlated:25,1", 160, 0.05, marks=pytest.mark.slow),
+        pytest.param("salt-pepper:0.03", 160, 1, marks=pytest.mark.slow),
+    ],
 )
 def test_the_network_is_tuned_to_the_noise_that_it_took_away(
     spec: str, steps: int, gain: float
@@ -160,12 +165,13 @@ def test_a_network_that_was_tuned_to_keep_the_noise_is_not_used() -> None:
     clean = 0.45 + 0.1 * ((x + y) % 2)[..., None].repeat(3, axis=2)
     grain = np.random.default_rng(0).normal(0, 1 / 255, clean.shape)
     noisy = (clean + grain).astype(np.float32)
-    before, after = (Denoiser("auto", steps=steps).run(noisy) for steps in (0, 80))
+    before, after = (Denoiser("auto", steps=steps).run(noisy) for steps in (0, 40))
     assert after.candidates[-1].name == "ttt-mim, tuned"
     assert after.candidates[-1].weight == after.kept_step == 0
     np.testing.assert_array_equal(before.samples, after.samples)
 
 
+@pytest.mark.slow
 def test_tuned_to_leave_more_of_the_noise_it_only_joins_the_mean() -> None:
     """Outliers are no part of the level that it is tuned to: it takes away less of them."""
     clean = pictures(120)[0][..., 0]  # too small to be halved
@@ -194,6 +200,7 @@ def test_a_mesh_that_passes_for_the_noise_of_a_camera_is_kept(steps: int) -> Non
     assert psnr(clean[mesh], kept[mesh]) > psnr(clean[mesh], mean_of(noisy, "ttt-mim")[mesh]) + 4
 
 
+@pytest.mark.slow
 def test_noise_that_is_stronger_in_the_corners_is_taken_away_there_too() -> None:
     """As of a photo whose vignetting was corrected, or of MRI."""
     clean = pictures(192)[0]
@@ -211,6 +218,7 @@ def test_noise_that_is_stronger_in_the_corners_is_taken_away_there_too() -> None
         assert psnr(clean, found) > psnr(clean, before)
 
 
+@pytest.mark.slow
 def test_noise_that_is_stronger_in_the_dark_is_not_given_back_there() -> None:
     """As of scanned film, or of a photo whose shadows were brightened."""
     clean = skimage.data.camera()[60:252, 140:332] / 255
@@ -223,6 +231,7 @@ def test_noise_that_is_stronger_in_the_dark_is_not_given_back_there() -> None:
     assert psnr(clean, Denoiser("auto", steps=80)(noisy)) > before - 0.05
 
 
+@pytest.mark.slow
 def test_noise_that_was_moved_to_a_darker_place_is_not_clipped_there() -> None:
     """It may be too strong for that place, and its mean would shift."""
     clean = pictures(128)[0] ** 2
@@ -234,6 +243,7 @@ def test_noise_that_was_moved_to_a_darker_place_is_not_clipped_there() -> None:
     assert psnr(clean, after.samples) > psnr(clean, before.samples)
 
 
+@pytest.mark.slow
 def test_gray_pictures_are_tuned_to_as_well() -> None:
     clean, noisy = pictures(128, spec="gaussian:25")
     clean, noisy = clean[..., 0], noisy[..., 0]
@@ -245,10 +255,9 @@ def test_gray_pictures_are_tuned_to_as_well() -> None:
 
 def test_no_other_network_is_adapted_to_noise_that_is_too_weak() -> None:
     """It would leave less of it in flat places, and more elsewhere."""
-    weak, strong = pictures(192, spec="correlated:1,1.5,1"), of_unknown_noise(192)
-    for (_, noisy), is_tried in ((weak, False), (strong, True)):
-        tried = [each.name for each in Denoiser("auto", steps=8).run(noisy).candidates]
-        assert any(name.startswith(f"{GAUSSIAN},") for name in tried) == is_tried
+    _, noisy = pictures(192, spec="correlated:1,1.5,1")
+    tried = [each.name for each in Denoiser("auto", steps=8).run(noisy).candidates]
+    assert not any(name.startswith(f"{GAUSSIAN},") for name in tried)
 
 
 def test_it_says_what_it_compared(folder: Path, call: Callable[..., Any]) -> None:
@@ -266,7 +275,7 @@ def test_it_says_what_it_compared(folder: Path, call: Callable[..., Any]) -> Non
 
 
 def test_the_budget_decides_what_is_tried() -> None:
-    _, noisy = pictures(128, spec="correlated:25,1")
+    _, noisy = pictures(96, spec="correlated:25,1")
     balanced, best = (
         Denoiser("auto", steps=0, options={"budget": budget}).run(noisy)
         for budget in ("balanced", "best")
@@ -333,12 +342,14 @@ def test_of_a_small_picture_nothing_is_asked() -> None:
     assert "too small" in result.reason
 
 
-@pytest.mark.parametrize("spec", ["correlated:25,0.7", "gaussian:25"])
+@pytest.mark.parametrize(
+    "spec", ["gaussian:25", pytest.param("correlated:25,0.7", marks=pytest.mark.slow)]
+)
 def test_a_page_that_is_mostly_blank_is_tuned_to_what_it_holds(spec: str) -> None:
-    clean, noisy = noisy_scene(spec, 256)
-    page = np.full((900, 640), 255, np.uint8)
-    foot = np.s_[700:, 192:448]
-    page[foot] = np.rint(255 * noisy[:200].mean(axis=-1).clip(0, 1))
-    truth = clean[:200].mean(axis=-1)
+    clean, noisy = noisy_scene(spec, 192)
+    page = np.full((560, 400), 255, np.uint8)
+    foot = np.s_[400:, 104:296]
+    page[foot] = np.rint(255 * noisy[:160].mean(axis=-1).clip(0, 1))
+    truth = clean[:160].mean(axis=-1)
     plain, found = (Denoiser(method)(page)[foot] / 255 for method in ("none", "auto"))
     assert psnr(truth, found) > psnr(truth, plain) + 0.5

@@ -61,6 +61,7 @@ def test_impulses_are_left_to_the_network_that_knows_them() -> None:
     assert psnr(clean, result.samples) > 40
 
 
+@pytest.mark.slow
 def test_a_large_picture_is_judged_and_learned_from_by_a_part_of_it() -> None:
     clean, noisy = (np.tile(each, (5, 4, 1))[:1090, :1000] for each in enlarged())
     result = Denoiser("auto", options={"budget": "fast"}).run(noisy)

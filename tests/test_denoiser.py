@@ -64,9 +64,13 @@ def test_twelve_bits_in_sixteen_are_denoised_as_well() -> None:
     assert psnr(clean[..., 0], result / 4095) > psnr(clean[..., 0], raw / 4095) + 4
 
 
-@pytest.mark.parametrize("method", ["none", "auto"])
+@pytest.mark.parametrize(
+    ("method", "steps"), [("none", None), pytest.param("auto", 20, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("kind", ["uint16", "float32"])
-def test_a_few_stars_do_not_spoil_what_is_around_them(kind: str, method: str) -> None:
+def test_a_few_stars_do_not_spoil_what_is_around_them(
+    kind: str, method: str, steps: int | None
+) -> None:
     clean, noisy = (picture[..., 0] for picture in noisy_scene("gaussian:20", 128))
     rows, columns = np.mgrid[:128, :128]
     stars = np.zeros((128, 128))
@@ -82,7 +86,7 @@ def test_a_few_stars_do_not_spoil_what_is_around_them(kind: str, method: str) ->
         values = np.maximum(values, 0) * unit_of
         return np.rint(values).astype(kind) if kind == "uint16" else values.astype(kind)
 
-    denoiser = Denoiser(method)
+    denoiser = Denoiser(method, steps=steps)
     alone, among = denoiser(stored(noisy)), denoiser(stored(noisy + stars))
     assert psnr(clean, without(among)) > psnr(clean, without(alone)) - 0.5
     total = float((clean + stars)[~sky].sum())
@@ -149,10 +153,10 @@ def test_a_constant_picture_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("dtype", ["uint8", pytest.param("uint16", marks=pytest.mark.slow)])
 def test_a_blank_picture_stays_blank(method: str, dtype: str) -> None:
     blank = np.full((128, 128), np.iinfo(dtype).max // 2 + 1, dtype)  # without rounding errors
-    options = {"steps": 2} if method == "mpi" else {}
+    options = {"steps": 2} if method in ("mpi", "gaintuning") else {}
     found = Denoiser(method, options=options)(blank).astype(float)
     assert abs(found - blank).mean() < 0.005 * np.iinfo(dtype).max
 

@@ -24,16 +24,18 @@ def run(*command: str, cwd: Path) -> str:
 
 
 def test_python_api(tmp_path: Path) -> None:
-    told = run(sys.executable, str(ROOT / "examples/python_api.py"), cwd=tmp_path)
+    with Image.open(DATA / "brain_two_photon.png") as picture:
+        picture.crop((100, 60, 228, 188)).save(tmp_path / "part.png")
+    told = run(sys.executable, str(ROOT / "examples/python_api.py"), "part.png", cwd=tmp_path)
     assert re.fullmatch(r"denoised\.png: .+ \(\d+\.\d s\)\n", told)
     with Image.open(tmp_path / "denoised.png") as picture:
-        assert (picture.mode, picture.size) == ("L", (512, 512))
+        assert (picture.mode, picture.size) == ("L", (128, 128))
 
 
 def test_before_after(tmp_path: Path) -> None:
     script = ROOT / "examples/before_after.py"
     with Image.open(DATA / "osprey.png") as picture:
-        picture.crop((300, 100, 450, 200)).save(tmp_path / "part.png")
+        picture.crop((300, 100, 390, 160)).save(tmp_path / "part.png")
     run(sys.executable, str(script), "out.png", "part.png", cwd=tmp_path)
     with Image.open(tmp_path / "out.png") as sheet:
         assert sheet.size == (600, 400)
@@ -44,9 +46,17 @@ def shell(tmp_path: Path) -> Callable[[str], str]:
     """Run a script of examples/ in an empty folder, with `denoise` and `python` of these tests."""
     commands = tmp_path / "bin"
     commands.mkdir()
-    for name, words in (("denoise", "-m denoise_cli"), ("python", "")):
-        (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {words} "$@"\n')
-        (commands / name).chmod(0o755)
+    (commands / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    # What is done is tested here, not how well: a fraction of the steps will do.
+    (commands / "denoise").write_text(f"""#!/bin/sh
+case "$1 $*" in
+    info*|evaluate*|train*|compare*|weights*|methods*|*"--method none"*) ;;
+    *) set -- "$@" --steps 4 ;;
+esac
+exec "{sys.executable}" -m denoise_cli "$@"
+""")
+    for command in commands.iterdir():
+        command.chmod(0o755)
     environment = os.environ | {"PATH": f"{commands}:{os.environ['PATH']}"}
 
     def run_script(name: str) -> str:
@@ -83,7 +93,7 @@ def test_day_of_a_photographer(shell: Callable[[str], str], tmp_path: Path) -> N
 @needs_bash
 def test_day_of_a_microscopist(shell: Callable[[str], str]) -> None:
     told = shell("microscopy.sh")
-    assert "(4, 192, 192) uint16, axes ZYX: kept" in told
+    assert "(4, 144, 144) uint16, axes ZYX: kept" in told
     assert "variance" in told
 
 

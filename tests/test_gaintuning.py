@@ -341,6 +341,7 @@ def test_a_loss_that_does_not_fit_the_noise_is_warned_of() -> None:
     assert Denoiser("gaintuning", steps=1, options=asked).run(white).warning is None
 
 
+@pytest.mark.slow
 def test_a_level_that_is_estimated_may_be_too_high(monkeypatch: pytest.MonkeyPatch) -> None:
     clean = scene(128)[0, 0].numpy()
     noisy = clean + np.random.default_rng(0).normal(0, 30 / 255, clean.shape).astype(np.float32)
@@ -393,6 +394,7 @@ def test_tuning_lowers_its_loss(loss: str) -> None:
     assert value(adapted.predict) < value(network)
 
 
+@pytest.mark.slow
 def test_noise_beyond_the_training_is_adapted_to() -> None:
     clean = scene(128)[0, 0].numpy()
     noisy = clean + np.random.default_rng(0).normal(0, 75 / 255, clean.shape).astype(np.float32)
@@ -427,6 +429,7 @@ def test_a_gray_picture_is_probed_as_its_noise_is() -> None:
     assert errors.mean() == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_steps_go_on_as_long_as_they_are_worth_it() -> None:
     y, x = np.mgrid[:64, :64]
     weave = (0.5 + 0.2 * np.sin(np.pi * (x + 0.5 * y) / 2)).astype(np.float32)

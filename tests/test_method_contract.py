@@ -91,7 +91,8 @@ def denoiser(method: str, seed: int = 0, **options: Any) -> Denoiser:
 def test_it_improves_a_noisy_picture_and_leaves_it_alone(method: str, gray: bool) -> None:
     clean, noisy = pictures(gray=gray)
     before = noisy.copy()
-    denoised = Denoiser(method)(noisy)
+    options = {"steps": 40} if method in ("mpi", "auto") else {}  # of 200 and 160
+    denoised = Denoiser(method, options=options)(noisy)
     np.testing.assert_array_equal(noisy, before)
     assert (denoised.shape, denoised.dtype) == (noisy.shape, noisy.dtype)
     assert psnr(clean, denoised) > psnr(clean, noisy) + LEAST_GAIN_DB

@@ -80,6 +80,7 @@ def test_spikes_of_few_photons_are_no_impulses() -> None:
     assert Denoiser("ttt-mim").run(noisy).steps > 0
 
 
+@pytest.mark.slow
 def test_known_photon_noise_is_left_to_the_pretrained_network() -> None:
     _, noisy = noisy_scene("poisson:60", 192)
     result = Denoiser("ttt-mim").run(noisy)
@@ -97,7 +98,10 @@ def test_known_noise_is_left_to_the_pretrained_network() -> None:
     assert "knows this noise" in result.reason
 
 
-@pytest.mark.parametrize(("spec", "least"), [("salt-pepper:0.1", 1), ("salt-pepper:0.02", 0)])
+@pytest.mark.parametrize(
+    ("spec", "least"),
+    [("salt-pepper:0.1", 1), pytest.param("salt-pepper:0.02", 0, marks=pytest.mark.slow)],
+)
 def test_impulses_are_adapted_to_where_that_is_surely_better(spec: str, least: float) -> None:
     clean, noisy = noisy_scene(spec, 192)
     plain = Denoiser("none")(noisy)
@@ -108,7 +112,11 @@ def test_impulses_are_adapted_to_where_that_is_surely_better(spec: str, least: f
     assert result.gain_db == pytest.approx(gain, rel=0.2, abs=0.15)
 
 
-@pytest.mark.parametrize("spec", ["salt-pepper:0.05", "gaussian:4+salt-pepper:0.05+clip"])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "spec",
+    ["salt-pepper:0.05", "gaussian:4+salt-pepper:0.05+clip"],
+)
 def test_impulses_that_the_network_passes_over_are_adapted_to(spec: str) -> None:
     clean, noisy = noisy_scene(spec, 192)
     plain = Denoiser("none", weights=gaussian_only())(noisy)
@@ -126,6 +134,7 @@ def test_impulses_among_other_noise_never_make_it_worse() -> None:
     assert psnr(clean, result.samples) >= psnr(clean, Denoiser("none")(noisy))
 
 
+@pytest.mark.slow
 def test_weak_noise_that_the_network_passes_over_is_learned_from() -> None:
     """Of a camera's JPEG of low ISO, which smooths what is flat."""
     clean, noisy = weakly_noisy()

@@ -66,7 +66,9 @@ def start_and_signal(number: int, out: Path, *arguments: object) -> tuple[int, s
     return process.returncode, errors
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGTERM, signal.SIGINT]
+)
 def test_stopped_and_resumed_equals_uninterrupted(
     number: int, photos: Path, tmp_path: Path
 ) -> None:
