@@ -82,8 +82,8 @@ class Estimate:
 class SteinEstimate(Estimate):
     """For independent noise of a known level, by `denoise_cli.objectives.risk_map`.
 
-    Of every denoiser but the first, the error is one standard error above the estimate, so that no
-    gain is by chance.
+    Of every denoiser but the first, the error is half a standard error above the estimate, so that
+    few gains are by chance.
 
     Parameters
     ----------
@@ -99,8 +99,11 @@ class SteinEstimate(Estimate):
         What they have in common in the noise; the level is taken to be what it is for that.
     """
 
-    # Levels of textured pictures come out up to a quarter too high, which favors a smoother result.
-    least_gain_db = 0.15
+    # With as much of a standard error and so small a gain 51 micrographs and photos, made of
+    # training pictures, gain the most: 0.23 dB of 0.33; two lose, 0.35 at most. With 1 and 0.15 dB
+    # they gain 0.20.
+    least_gain_db = 0.05
+    sureness = 0.5
     smallest_error = SMALLEST_ERROR
 
     def __init__(
@@ -122,7 +125,7 @@ class SteinEstimate(Estimate):
         if self._first is None:
             self._first = errors
             return float(errors.mean())
-        return float(self._first.mean()) - sure_fall(self._first - errors)
+        return float(self._first.mean()) - sure_fall(self._first - errors, self.sureness)
 
 
 class ImpulseEstimate(Estimate):

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from .. import coarse, collaborative, details, lanes, noise_kind, resampling
+from .. import coarse, collaborative, details, lanes, noise_kind, resampling, stripes
 from ..impulses import Impulses
 from ..noise_level import NoiseLevel
 from ..orientation import ORIENTATIONS, turned, turned_back
@@ -62,8 +62,8 @@ SPREAD = (0, 7, 2, 5, 1, 3, 4, 6)
 # is adapted to it takes away. Measured on training photos under noise that the first half knows.
 NOISE = 0.3
 PASSES = 4
-# Sides of the parts by which coarse noise is told, and all else where there is some.
-COARSE_LOOKED_AT, COARSE_LEARNED_FROM = 512, 1024
+# Sides of the parts by which bands and coarse noise are told, and all else where there are some.
+LOOKED_FOR, LEARNED_FROM = 512, 1024
 # Impulses the first network knows where they are up to some share of the samples, in each color for
 # itself, in a picture that is clean otherwise: it changes half of the other samples by next to
 # nothing. Else it takes them, or the noise beside them, for a part of the picture, and takes more
@@ -83,9 +83,10 @@ class Auto:
     error that can refuse it (see `TTTMIM`); the two are averaged where that then leaves at most
     half of what the first does. It is not where flat places hold texture (`denoise_cli.texture`).
     Impulses only the first knows, and those among other noise none of them: these are filled in
-    before anything else (`denoise_cli.impulses`). Noise that spreads over several pixels the first
-    knows at half the size; where it plainly knows it there alone, what it takes away of the small
-    picture is taken away first (`denoise_cli.coarse`).
+    before anything else (`denoise_cli.impulses`). Nor do they know bands: what whole rows or
+    columns have in common in the noise is taken away (`denoise_cli.stripes`). Noise that spreads
+    over several pixels the first knows at half the size; where it plainly knows it there alone,
+    what it takes away of the small picture is taken away first (`denoise_cli.coarse`).
 
     The result is the mean of four passes for which the picture is turned or mirrored. Noise that
     grows with the light is made even for half of them (`denoise_cli.views`), unless the estimate of
@@ -139,15 +140,20 @@ class Auto:
         if (impulses := _unknown_impulses(network, noisy, generator)) is not None:
             noisy = impulses.filled(noisy)
             changes["impulses filled in"] = impulses.filled
-        # Where there is no coarse noise, nothing was drawn: the picture comes out as without this.
+        # Where there is no such noise, nothing was drawn: the picture comes out as without this.
         draws = _like(generator)
-        part = _part(noisy, COARSE_LOOKED_AT, draws)
+        part = _part(noisy, LOOKED_FOR, draws)
+        if (axis := stripes.along(network, part)) is not None:
+            even = partial(stripes.without, network, axis)
+            noisy = even(_part(noisy, LEARNED_FROM, draws))
+            part = _part(noisy, LOOKED_FOR, draws)
+            changes["bands taken away"] = even
         times = coarse.halvings(network, part)
         # Impulses make fine noise and coarse of the same kind: the network knows them better.
         if times and not has_impulses(part):
             finer = partial(coarse.without, network, times)
             with torch.no_grad():
-                noisy = finer(_part(noisy, COARSE_LEARNED_FROM, draws))
+                noisy = finer(_part(noisy, LEARNED_FROM, draws))
             changes[f"coarse noise taken away at 1/{2**times} of the size"] = finer
         if not changes:
             return self._decided(every, noisy, generator, observer)

@@ -39,7 +39,7 @@ class TTTMIM:
     the least estimated error are kept, the unadapted ones if no step gains at least 1.3 dB, or 0.5
     where the network passes over the noise so that all of a flat place shows it; where the noise is
     white and its level can be told, that is Stein's estimate, and where there are impulses alone,
-    what they cover is tried out elsewhere; both are exact enough to be followed for a gain of 0.15
+    what they cover is tried out elsewhere; both are exact enough to be followed for a gain of 0.05
     and 0.1. Where the network leaves next to nothing of noise that is even there is
     nothing to gain, and where the noise is so weak that texture drowns it, nothing can be
     estimated, and there is no adaptation at all.
