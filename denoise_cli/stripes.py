@@ -23,8 +23,9 @@ WINDOW, FLAT, LEAST_FLAT = 17, 4.0, 0.1
 # are worth it 0.5 and more.
 LEAST_ALIKE, MOST_ALIKE, LEAST_COMMON = -0.35, 0.15, 0.25
 # Nor do they come again, as blinds, planks and bricks do: of the power of white noise the strongest
-# of 256 frequencies has 12 times the mean in one of 600 pictures (Fisher's test).
-STRONGEST = 12.0
+# of 256 frequencies has 12 times the mean in one of 600 pictures (Fisher's test). And they are in
+# all lines: the kurtosis of normal noise is 3, of what is in every sixteenth line 15.
+STRONGEST, SPARSEST = 12.0, 5.0
 
 
 @torch.no_grad()
@@ -64,6 +65,8 @@ class _Lines:
         The correlation of neighboring rows.
     periodic : float
         The power of the strongest frequency over the mean of all.
+    sparse : float
+        The kurtosis of the offsets.
     """
 
     offsets: Tensor
@@ -71,12 +74,14 @@ class _Lines:
     apart: float = 0.0
     alike: float = 1.0
     periodic: float = 0.0
+    sparse: float = 3.0
 
     @property
     def are_banded(self) -> bool:
         """Whether that is noise."""
         is_white = LEAST_ALIKE <= self.alike <= MOST_ALIKE and self.periodic <= STRONGEST
-        return is_white and self.common > LEAST_COMMON * self.apart
+        is_plain = self.common > LEAST_COMMON * self.apart
+        return is_white and self.sparse <= SPARSEST and is_plain
 
     @classmethod
     def of(cls, noisy: Tensor, denoised: Tensor) -> _Lines:
@@ -113,7 +118,9 @@ class _Lines:
         share = common.clamp(min=0) / (common.clamp(min=0) + by_chance).clamp(min=1e-12)
         power = torch.fft.rfft(mean).abs().square()[..., 1:].mean(dim=(0, 1))
         periodic = power.max() / power.mean().clamp(min=1e-12)
-        of_all = (float(each) for each in (common.mean(), apart.mean(), beside, periodic))
+        squares = mean.square()
+        sparse = squares.square().mean() * enough.mean() / squares.mean().square().clamp(min=1e-24)
+        of_all = (float(v) for v in (common.mean(), apart.mean(), beside, periodic, sparse))
         found = cls((share * mean)[..., None], *of_all)
         return found if found.are_banded else replace(found, offsets=none)
 
