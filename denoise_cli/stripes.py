@@ -86,24 +86,11 @@ class _Lines:
     @classmethod
     def of(cls, noisy: Tensor, denoised: Tensor) -> _Lines:
         """Of `noisy` (N, C, Y, X), where `denoised` is flat."""
-        noisy, none = noisy.float(), noisy.new_zeros(*noisy.shape[:3], 1, dtype=torch.float32)
-        taken, left = (
-            each.mean(dim=1, keepdim=True)
-            for each in (
-                square_mean((noisy - denoised).square(), WINDOW),
-                square_variance(denoised, WINDOW),
-            )
-        )
-        flat = (left < FLAT * taken).float()
+        none = torch.zeros_like(noisy[..., :1], dtype=torch.float32)
+        flat = _flat(noisy, denoised)
         if float(flat.mean()) < LEAST_FLAT:
             return cls(none)
-        counts, sums = (
-            torch.stack([part.sum(dim=-1) for part in each.tensor_split(PARTS, dim=-1)])
-            for each in (flat.expand_as(noisy), noisy * flat)
-        )
-        known = (counts >= FEWEST_PIXELS).float()
-        means = sums / counts.clamp(min=1) * known
-        means = (means - _around(means) / _around(known).clamp(min=1e-6)) * known
+        means, known = _of_parts(noisy.float(), flat)
         parts = known.sum(dim=0)
         mean = means.sum(dim=0) / parts.clamp(min=1)
         # Of rows with enough parts, what these differ by is what the mean is by chance.
@@ -123,6 +110,27 @@ class _Lines:
         of_all = (float(v) for v in (common.mean(), apart.mean(), beside, periodic, sparse))
         found = cls((share * mean)[..., None], *of_all)
         return found if found.are_banded else replace(found, offsets=none)
+
+
+def _flat(noisy: Tensor, denoised: Tensor) -> Tensor:
+    """Where `denoised` (N, C, Y, X) is flat beside what was taken away: 1, elsewhere 0."""
+    taken = square_mean((noisy - denoised).float().square(), WINDOW).mean(dim=1, keepdim=True)
+    left = square_variance(denoised, WINDOW).mean(dim=1, keepdim=True)
+    return (left < FLAT * taken).float()
+
+
+def _of_parts(noisy: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]:
+    """The means of parts of rows where `flat`, without those of rows around; and which are known.
+
+    Both (PARTS, N, C, Y).
+    """
+    counts, sums = (
+        torch.stack([part.sum(dim=-1) for part in each.tensor_split(PARTS, dim=-1)])
+        for each in (flat.expand_as(noisy), noisy * flat)
+    )
+    known = (counts >= FEWEST_PIXELS).float()
+    means = sums / counts.clamp(min=1) * known
+    return (means - _around(means) / _around(known).clamp(min=1e-6)) * known, known
 
 
 def _around(means: Tensor) -> Tensor:
