@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .transforms import filled_up
 from .validation import WINDOW, noise_left
 
 # Of the variance that flat places hold at half the size, a network must leave this share where it
@@ -44,9 +45,7 @@ def without(network: Any, times: int, pictures: Tensor) -> Tensor:
     if not times:
         return pictures
     rows, columns = pictures.shape[-2:]
-    multiple = 2 * network.multiple_of
-    extra = (0, -columns % multiple, 0, -rows % multiple)
-    whole = F.pad(pictures.float(), extra, mode="replicate")
+    whole = filled_up(pictures.float(), 2 * network.multiple_of)
     small = _half(whole)
     removed = small - network(without(network, times - 1, small)).float()
     removed = F.interpolate(removed, scale_factor=2, mode="bicubic", align_corners=False)

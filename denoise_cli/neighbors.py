@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import noise_level
 from .noise_level import NoiseLevel
 from .transforms import block_energies, cosines, distinct_planes
 
@@ -76,6 +77,17 @@ class Neighbors:
 
 
 WHITE = Neighbors()
+
+
+def of_level(noisy: Tensor, denoised: Tensor, level: NoiseLevel) -> tuple[NoiseLevel, Neighbors]:
+    """The `level` of the noise of `noisy` (N, C, Y, X) as it is for what neighbors have in common.
+
+    And what that is; noise that does not grow with the light is taken for white.
+    """
+    if not level.shot:
+        return level, WHITE
+    neighbors = Neighbors.of(noisy, denoised, level, noise_level.trusted(noisy, level))
+    return level.stronger(neighbors.times), neighbors
 
 
 def _fitted(spectrum: Tensor) -> tuple[float, float, float]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from . import lanes
@@ -21,6 +18,7 @@ from .noise_level import (
     patch_variance,
     patches_of,
 )
+from .stripes import has_stripes
 from .transforms import block_energies, is_gray, opponent
 from .windows import square_mean, square_variance
 
@@ -34,14 +32,6 @@ MOST_FALLING = 1.25
 # Of the energy of the middle frequencies the highest have 0.73 and more in white noise, and 0.53 at
 # most in the colors of noise that went through a JPEG.
 LEAST_HIGH = 0.65
-# Of the variance of the noise, what the quarters of a row have in common in the picture and in what
-# was removed. In the picture 0.09 at most under noise that is not banded, but for two of 55 photos,
-# of which what was removed has nothing in common; 0.06 to 0.13 with row noise of a fifth of the
-# deviation of the other noise, by which next to nothing is lost, and 0.26 and more with two fifths.
-MOST_STRIPED, MOST_STRIPED_REMOVED = 0.18, 0.01
-FLAT_ENOUGH = 4.0  # stripes may be left, which are texture as well
-QUARTERS, AROUND = 4, 9  # parts of a row, and the rows around one that have its slow changes
-FEWEST_OF_A_ROW, FEWEST_ROWS = 8, 0.25  # pixels of a quarter, and share of the rows that have them
 STEEPEST = 2.0  # of the line: photos under white noise have at most 1.7, under photon noise 2.48
 
 
@@ -144,46 +134,6 @@ def has_high_frequencies(noisy: Tensor, denoised: Tensor, level: NoiseLevel) -> 
         for chosen in (order > PATCH, (order >= PATCH // 2) & (order < PATCH - 1))
     )
     return bool((high > LEAST_HIGH * middle).all())
-
-
-def has_stripes(noisy: Tensor, denoised: Tensor) -> bool:
-    """Whether the noise of `noisy` (N, C, Y, X) has rows or columns in common.
-
-    As of sensors that are read out row by row. Where `denoised` is flat, the means of the quarters
-    of a row then vary together from row to row, which of texture only some do.
-    """
-    noisy, removed = noisy.float(), (noisy - denoised).float()
-    energy = square_mean(removed.square(), ALONE_WINDOW).mean(dim=1)
-    texture = square_variance(denoised.float(), ALONE_WINDOW).mean(dim=1)
-    flat = (texture < FLAT_ENOUGH * energy).float()
-    noisy, removed = noisy.mean(dim=1), removed.mean(dim=1)
-    energy = (removed.square() * flat).sum() / flat.sum().clamp(min=1)
-    return any(
-        _in_common(one, where) > MOST_STRIPED * energy
-        and _in_common(other, where) > MOST_STRIPED_REMOVED * energy
-        for one, other, where in ((noisy, removed, flat), (noisy.mT, removed.mT, flat.mT))
-    )
-
-
-def _in_common(pictures: Tensor, flat: Tensor) -> float:
-    """The variance that quarters of rows of `pictures` (N, Y, X) have in common where `flat`."""
-    counts, sums = (
-        torch.stack([part.sum(dim=2) for part in each.tensor_split(QUARTERS, dim=2)])
-        for each in (flat, pictures * flat)
-    )
-    known = (counts >= FEWEST_OF_A_ROW).float()
-    means = sums / counts.clamp(min=1) * known
-
-    def around(rows: Tensor) -> Tensor:
-        return F.avg_pool1d(rows, AROUND, 1, AROUND // 2)
-
-    means = (means - around(means) / around(known).clamp(min=1e-6)) * known
-    common = []
-    for one, other in combinations(range(QUARTERS), 2):
-        both = known[one] * known[other]
-        if float(both.mean()) >= FEWEST_ROWS:
-            common.append(float((means[one] * means[other]).sum() / both.sum()))
-    return sorted(common)[len(common) // 2] if common else 0.0
 
 
 def _block_energies(pictures: Tensor) -> Tensor:

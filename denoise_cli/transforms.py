@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -43,3 +44,10 @@ def distinct_planes(pictures: Tensor) -> Tensor:
 def as_gray_as(pictures: Tensor, others: Tensor) -> Tensor:
     """`pictures` (N, C, Y, X), their channels averaged where those of `others` are the same."""
     return pictures.mean(dim=1, keepdim=True).expand_as(pictures) if is_gray(others) else pictures
+
+
+def filled_up(pictures: Tensor, multiple: int) -> Tensor:
+    """`pictures` (N, C, Y, X) with the last line again, up to sides of that `multiple`."""
+    rows, columns = pictures.shape[-2:]
+    whole = F.pad(pictures, (0, -columns % multiple, 0, -rows % multiple), mode="replicate")
+    return whole.contiguous(memory_format=torch.channels_last)

@@ -136,8 +136,8 @@ def best(
     """The view in which `network` does best on `noisy` (N, C, Y, X), and the ratio of errors.
 
     By the estimate `objectives.risk_map`, weighted by `weight` (N, 1, Y, X), for noise that has as
-    much in common with its `neighbors`. None, and a ratio of
-    1, if no view is better than the picture as it is by so many standard errors of the estimate.
+    much in common with its `neighbors`. None, and a ratio of 1, if no view is better than the
+    picture as it is by so many standard errors of the estimate.
     """
     errors = Errors(noisy, level, weight, generator, neighbors=neighbors)
     plain, found, most, ratio = errors(network), None, 0.0, 1.0

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from denoise_cli import Denoiser, collaborative, denoise, noise, noise_kind
 from denoise_cli.noise_level import NoiseLevel
+from denoise_cli.stripes import has_stripes
 from denoise_cli.windows import window_mean
 
 SIGMA = 20 / 255
@@ -106,16 +107,16 @@ def test_stripes_are_noise_that_patches_share(is_across: bool, side: int) -> Non
     white = sample("gaussian:20", clean)
     shape = (1, 1, 1, side) if is_across else (1, 1, side, 1)
     stripes = torch.randn(shape, generator=torch.Generator().manual_seed(1)) * 12 / 255
-    assert not noise_kind.has_stripes(white, clean)
-    assert noise_kind.has_stripes(white + stripes, clean)
+    assert not has_stripes(white, clean)
+    assert has_stripes(white + stripes, clean)
     # Half of them left.
-    assert noise_kind.has_stripes(white + stripes, clean + stripes / 2)
+    assert has_stripes(white + stripes, clean + stripes / 2)
 
 
 def test_bricks_are_no_stripes() -> None:
     noisy = sample("gaussian:10", bricks(240, 300))
     denoised = denoise(noisy[0].permute(1, 2, 0).numpy(), "none")
-    assert not noise_kind.has_stripes(noisy, torch.from_numpy(denoised).permute(2, 0, 1)[None])
+    assert not has_stripes(noisy, torch.from_numpy(denoised).permute(2, 0, 1)[None])
 
 
 def test_auto_takes_what_comes_again_from_all_of_the_picture() -> None:

@@ -113,10 +113,7 @@ def test_impulses_are_adapted_to_where_that_is_surely_better(spec: str, least: f
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "spec",
-    ["salt-pepper:0.05", "gaussian:4+salt-pepper:0.05+clip"],
-)
+@pytest.mark.parametrize("spec", ["salt-pepper:0.05", "gaussian:4+salt-pepper:0.05+clip"])
 def test_impulses_that_the_network_passes_over_are_adapted_to(spec: str) -> None:
     clean, noisy = noisy_scene(spec, 192)
     plain = Denoiser("none", weights=gaussian_only())(noisy)

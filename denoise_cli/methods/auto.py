@@ -220,13 +220,10 @@ class Auto:
                 choice = replace(choice, used=used, kept_step=made.kept_step)
         if noise_kind.is_correlated(task.noisy):
             return choice
-        level = look.level(task.noisy, list(choice.used))
+        level, neighbors = look.level(task.noisy, list(choice.used))
         stacks = level is not None and look.is_white(list(choice.used), level)
         choice = replace(choice, level=level, stacks=stacks)
         if level is not None and level.shot:
-            neighbors = look.neighbors(list(choice.used), level)
-            level = level.stronger(neighbors.times)
-            choice = replace(choice, level=level)
             choice = self._surely_better(choice, task) if stacks and self.steps else choice
             view = look.even(choice.network, level, neighbors, task.generator)
             return replace(choice, view=view)

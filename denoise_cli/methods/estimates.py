@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .. import noise_kind, noise_level
 from ..defects import impulses
-from ..neighbors import WHITE, Neighbors
+from ..neighbors import of_level
 from ..noise_level import NoiseLevel
 from ..validation import (
     Estimate,
@@ -151,10 +151,7 @@ def fitting(noisy: Tensor, parts: Parts, generator: torch.Generator) -> Estimate
     removed = (part - denoised).square().mean()
     if variance < STRONGEST_TEXTURE**2 and removed < LEAST_REMOVED * variance:
         return None
-    neighbors = WHITE
-    if level.shot:
-        neighbors = Neighbors.of(part, denoised, level, noise_level.trusted(part, level))
-    level = level.stronger(neighbors.times)
+    level, neighbors = of_level(part, denoised, level)
     middles = _quarters(noisy, part)
     trust = noise_level.trusted(middles, level)
     return SteinEstimate(middles, level, trust, generator, neighbors)

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from .. import noise_kind, noise_level, views
-from ..neighbors import Neighbors
+from .. import noise_kind, noise_level, stripes, views
+from ..neighbors import WHITE, Neighbors, of_level
 from ..noise_level import NoiseLevel
 from ..texture import share_of_noise
 from ..validation import noise_left
@@ -73,14 +73,14 @@ class Look:
         """The energy of what the mean of these results took away."""
         return float((self.part - self.mean(names)).square().mean())
 
-    def level(self, noisy: Tensor, names: list[str]) -> NoiseLevel | None:
-        """That of the noise of the whole picture `noisy`, by what these results took away."""
-        return noise_kind.removed_level(noisy, self.part, self.mean(names))
+    def level(self, noisy: Tensor, names: list[str]) -> tuple[NoiseLevel | None, Neighbors]:
+        """That of the noise of the whole picture `noisy`, by what these results took away.
 
-    def neighbors(self, names: list[str], level: NoiseLevel) -> Neighbors:
-        """What noise of about this level has in common with its neighbors."""
-        trust = noise_level.trusted(self.part, level)
-        return Neighbors.of(self.part, self.mean(names), level, trust)
+        And what that noise has in common with its neighbors.
+        """
+        denoised = self.mean(names)
+        level = noise_kind.removed_level(noisy, self.part, denoised)
+        return (None, WHITE) if level is None else of_level(self.part, denoised, level)
 
     def is_white(self, names: list[str], level: NoiseLevel) -> bool:
         """Whether noise of this level is as strong in all directions, colors and frequencies."""
@@ -88,7 +88,7 @@ class Look:
 
     def is_striped(self, names: list[str]) -> bool:
         """Whether rows or columns have noise in common, by what these results took away."""
-        return noise_kind.has_stripes(self.part, self.mean(names))
+        return stripes.has_stripes(self.part, self.mean(names))
 
     def shares_left(self) -> dict[str, float]:
         """The standard deviation that each result leaves over that of the picture."""
