@@ -20,21 +20,21 @@ SMALLEST_SIDE = 192  # of less, a few stars are much of the flat places at half 
 
 
 @torch.no_grad()
-def halvings(network: Any, part: Tensor) -> int:
+def halvings(network: Any, part: Tensor, denoised: Tensor) -> int:
     """How often `part` (N, C, Y, X) must be halved until `network` knows its noise; 0 if it does.
 
-    Noise that spreads over several pixels, as of pictures that were made larger, is a part of the
-    picture to a network that knows finer noise. Texture is that at half the size, too.
+    `denoised` is what it makes of that part. Noise that spreads over several pixels, as of pictures
+    that were made larger, is a part of the picture to a network that knows finer noise. Texture is
+    that at half the size, too.
     """
     if min(part.shape[-2:]) < SMALLEST_SIDE:
         return 0
     rows, columns = (side - side % (2 * network.multiple_of) for side in part.shape[-2:])
-    part = part[..., :rows, :columns].float()
-    small = _half(part)
-    before = noise_left(small, _half(network(part).float()), WINDOW)
-    after = noise_left(small, network(small).float(), WINDOW)
+    small, left = (_half(each[..., :rows, :columns].float()) for each in (part, denoised))
+    known = network(small).float()
+    before, after = (noise_left(small, each, WINDOW) for each in (left, known))
     is_coarse = before > LEFT * noise_left(small, small, WINDOW) and after < LESS * before
-    return 1 + halvings(network, small) if is_coarse else 0
+    return 1 + halvings(network, small, known) if is_coarse else 0
 
 
 def without(network: Any, times: int, pictures: Tensor) -> Tensor:

@@ -32,6 +32,9 @@ MOST_FALLING = 1.25
 # Of the energy of the middle frequencies the highest have 0.73 and more in white noise, and 0.53 at
 # most in the colors of noise that went through a JPEG.
 LEAST_HIGH = 0.65
+# And of the median of these frequencies the strongest has 2.2 times as much at most, even in
+# textured photos; the pattern of a mosaic whose greens differ has 27 times and more.
+STRONGEST = 5.0
 STEEPEST = 2.0  # of the line: photos under white noise have at most 1.7, under photon noise 2.48
 
 
@@ -114,7 +117,11 @@ def is_white(noisy: Tensor, denoised: Tensor, level: NoiseLevel) -> bool:
 
     By the pictures `noisy` (N, C, Y, X), and what was removed from them.
     """
-    return not has_stripes(noisy, denoised) and has_high_frequencies(noisy, denoised, level)
+    return (
+        not has_stripes(noisy, denoised)
+        and has_high_frequencies(noisy, denoised, level)
+        and not has_pattern(noisy, denoised, level)
+    )
 
 
 def has_high_frequencies(noisy: Tensor, denoised: Tensor, level: NoiseLevel) -> bool:
@@ -123,17 +130,32 @@ def has_high_frequencies(noisy: Tensor, denoised: Tensor, level: NoiseLevel) -> 
     Noise that went through a JPEG does, in the colors first. Details may be among it: it is the
     median of the blocks that counts.
     """
-    noise = (noisy - denoised) / level.variance(denoised).sqrt()
-    if is_gray(noisy):
-        noise = noise.mean(dim=1, keepdim=True)
-    energy = _block_energies(noise)
-    order = torch.arange(energy.shape[-1], device=noise.device)
-    order = order[:, None] + order
+    energy = _spectra(noisy, denoised, level)
+    order = _order(energy)
     high, middle = (
         energy[..., chosen].mean(dim=-1).median(dim=1).values
         for chosen in (order > PATCH, (order >= PATCH // 2) & (order < PATCH - 1))
     )
     return bool((high > LEAST_HIGH * middle).all())
+
+
+def has_pattern(noisy: Tensor, denoised: Tensor, level: NoiseLevel) -> bool:
+    """Whether one frequency of what was removed (N, C, Y, X) stands out, as of a grid."""
+    energy = _spectra(noisy, denoised, level)
+    fine = energy[..., _order(energy) >= PATCH // 2].median(dim=1).values
+    return bool((fine.amax(dim=1) > STRONGEST * fine.median(dim=1).values).any())
+
+
+def _order(energy: Tensor) -> Tensor:
+    """How fine each frequency (PATCH, PATCH) is: the sum of both of its numbers."""
+    order = torch.arange(energy.shape[-1], device=energy.device)
+    return order[:, None] + order
+
+
+def _spectra(noisy: Tensor, denoised: Tensor, level: NoiseLevel) -> Tensor:
+    """The `_block_energies` of what was removed from `noisy` (N, C, Y, X), on its `level`."""
+    noise = (noisy - denoised) / level.variance(denoised).sqrt()
+    return _block_energies(noise.mean(dim=1, keepdim=True) if is_gray(noisy) else noise)
 
 
 def _block_energies(pictures: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .transforms import filled_up
+from .transforms import of_any_size
 from .windows import square_mean, square_variance
 
 # The means of as many parts of a line, where the picture is flat, are compared, each without the
@@ -36,13 +36,11 @@ MOST_STRIPED, MOST_STRIPED_REMOVED = 0.18, 0.01
 QUARTERS, NEAR, FEWEST_ROWS = 4, 9, 0.25  # as above; the share of the rows that are known
 
 
-@torch.no_grad()
-def along(network: Any, part: Tensor) -> int | None:
+def along(part: Tensor, denoised: Tensor) -> int | None:
     """The axis along which the lines of `part` (N, C, Y, X) have noise in common; None if none.
 
-    `network` makes of the picture what shows where it is flat.
+    What a network made of it, `denoised`, shows where it is flat.
     """
-    denoised = _denoised(network, part)
     rows, columns = _Lines.of(part, denoised), _Lines.of(part.mT, denoised.mT)
     axis, lines = (-1, rows) if rows.common >= columns.common else (-2, columns)
     return axis if lines.are_banded else None
@@ -51,7 +49,7 @@ def along(network: Any, part: Tensor) -> int | None:
 @torch.no_grad()
 def without(network: Any, axis: int, pictures: Tensor) -> Tensor:
     """`pictures` (N, C, Y, X) without what the lines along `axis` have in common in the noise."""
-    denoised = _denoised(network, pictures)
+    denoised = of_any_size(network, pictures)
     if axis == -1:
         less = pictures - _Lines.of(pictures, denoised).offsets
     else:
@@ -171,11 +169,3 @@ def _of_parts(pictures: Tensor, flat: Tensor, parts: int, around: int) -> tuple[
         return F.avg_pool1d(lines, around, 1, around // 2).view_as(rows)
 
     return (means - slow(means) / slow(known).clamp(min=1e-6)) * known, known
-
-
-def _denoised(network: Any, pictures: Tensor) -> Tensor:
-    """What `network` makes of `pictures` (N, C, Y, X) with sides of any number of pixels."""
-    rows, columns = pictures.shape[-2:]
-    whole = filled_up(pictures.float(), network.multiple_of)
-    denoised: Tensor = network(whole).float()
-    return denoised[..., :rows, :columns]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -51,3 +53,10 @@ def filled_up(pictures: Tensor, multiple: int) -> Tensor:
     rows, columns = pictures.shape[-2:]
     whole = F.pad(pictures, (0, -columns % multiple, 0, -rows % multiple), mode="replicate")
     return whole.contiguous(memory_format=torch.channels_last)
+
+
+def of_any_size(network: Any, pictures: Tensor) -> Tensor:
+    """What `network` makes of `pictures` (N, C, Y, X) with sides of any number of pixels."""
+    rows, columns = pictures.shape[-2:]
+    denoised: Tensor = network(filled_up(pictures.float(), network.multiple_of)).float()
+    return denoised[..., :rows, :columns]

@@ -16,7 +16,7 @@ from .. import coarse, collaborative, details, lanes, noise_kind, resampling, st
 from ..impulses import Impulses
 from ..noise_level import NoiseLevel
 from ..orientation import ORIENTATIONS, turned, turned_back
-from ..transforms import is_gray
+from ..transforms import is_gray, of_any_size
 from ..validation import noise_bound
 from ..views import Shown, View
 from ..windows import blank
@@ -61,6 +61,9 @@ SPREAD = (0, 7, 2, 5, 1, 3, 4, 6)
 # Of what flat places hold, the share that must be noise: else it is texture, which a network that
 # is adapted to it takes away. Measured on training photos under noise that the first half knows.
 NOISE = 0.3
+# Less of a level than that must be taken away for it to be asked whether it is one of noise: in
+# textured pictures whose dark places are flat, noise seems to grow with the light by far.
+TAKEN = 0.5
 PASSES = 4
 # Sides of the parts by which bands and coarse noise are told, and all else where there are some.
 LOOKED_FOR, LEARNED_FROM = 512, 1024
@@ -142,13 +145,13 @@ class Auto:
             changes["impulses filled in"] = impulses.filled
         # Where there is no such noise, nothing was drawn: the picture comes out as without this.
         draws = _like(generator)
-        part = _part(noisy, LOOKED_FOR, draws)
-        if (axis := stripes.along(network, part)) is not None:
+        part, denoised = _looked_for(network, noisy, draws)
+        if (axis := stripes.along(part, denoised)) is not None:
             even = partial(stripes.without, network, axis)
             noisy = even(_part(noisy, LEARNED_FROM, draws))
-            part = _part(noisy, LOOKED_FOR, draws)
+            part, denoised = _looked_for(network, noisy, draws)
             changes["bands taken away"] = even
-        times = coarse.halvings(network, part)
+        times = coarse.halvings(network, part, denoised)
         # Impulses make fine noise and coarse of the same kind: the network knows them better.
         if times and not has_impulses(part):
             finer = partial(coarse.without, network, times)
@@ -221,6 +224,8 @@ class Auto:
         if noise_kind.is_correlated(task.noisy):
             return choice
         level, neighbors = look.level(task.noisy, list(choice.used))
+        if level is not None and task.is_texture(level, list(choice.used)):
+            return choice
         stacks = level is not None and look.is_white(list(choice.used), level)
         choice = replace(choice, level=level, stacks=stacks)
         if level is not None and level.shot:
@@ -372,6 +377,11 @@ class _Task:
         generator = _like(self.generator)
         return self.look.share_of_noise(DEFAULT, self.every[DEFAULT], generator) >= NOISE
 
+    def is_texture(self, level: NoiseLevel, names: list[str]) -> bool:
+        """Whether texture passed for noise of this level, of which these results took little."""
+        energy = float(level.variance(self.look.part).mean())
+        return self.look.removed(names) < TAKEN * energy and not self.holds_noise()
+
 
 def _changed(pictures: Tensor, change: Predictor) -> Tensor:
     return change(pictures)
@@ -393,6 +403,18 @@ def _part(noisy: Tensor, side: int, generator: torch.Generator) -> Tensor:
     if noisy[:, 0].numel() <= side**2:
         return noisy
     return random_crop(noisy, min(side, *noisy.shape[-2:]), generator)
+
+
+@torch.no_grad()
+def _looked_for(
+    network: nn.Module, noisy: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """The part of `noisy` by which bands and coarse noise are told, and what `network` makes of it.
+
+    Both (N, C, Y, X).
+    """
+    part = _part(noisy, LOOKED_FOR, generator)
+    return part, of_any_size(network, part)
 
 
 def _parts(noisy: Tensor, multiple: int, generator: torch.Generator) -> list[Tensor]:
