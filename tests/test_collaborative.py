@@ -100,6 +100,19 @@ def test_noise_that_went_through_a_jpeg_lacks_high_frequencies(quality: int) -> 
     assert not noise_kind.has_high_frequencies(noisy, clean, NoiseLevel(read=(15 / 255) ** 2))
 
 
+@pytest.mark.parametrize(("strength", "stands_out"), [(0.0, False), (0.3, True)])
+def test_the_pattern_of_a_mosaic_stands_out_of_white_noise(
+    strength: float, stands_out: bool
+) -> None:
+    clean = torch.linspace(0.2, 0.8, 256).expand(1, 3, 256, 256)
+    noisy = sample("gaussian:15", clean)
+    rows, columns = torch.meshgrid(torch.arange(256), torch.arange(256), indexing="ij")
+    noisy = noisy + strength * 15 / 255 * (1 - 2.0 * ((rows + columns) % 2))
+    level = NoiseLevel(read=(15 / 255) ** 2)
+    assert noise_kind.has_pattern(noisy, clean, level) == stands_out
+    assert noise_kind.is_white(noisy, clean, level) != stands_out
+
+
 @pytest.mark.parametrize("is_across", [False, True])
 @pytest.mark.parametrize("side", [64, 256])
 def test_stripes_are_noise_that_patches_share(is_across: bool, side: int) -> None:

@@ -58,12 +58,6 @@ LR, MOVED_LR, WHITE_LR, WHITE_STEPS = 1.5e-4, 2e-4, 5e-5, 0.4
 # 0.1 to 0.2 dB on all kinds of noise, eight 0.01 to 0.02 more: worth it for the result alone, not
 # for the estimate that the network is tuned to.
 SPREAD = (0, 7, 2, 5, 1, 3, 4, 6)
-# Of what flat places hold, the share that must be noise: else it is texture, which a network that
-# is adapted to it takes away. Measured on training photos under noise that the first half knows.
-NOISE = 0.3
-# Less of a level than that must be taken away for it to be asked whether it is one of noise: in
-# textured pictures whose dark places are flat, noise seems to grow with the light by far.
-TAKEN = 0.5
 PASSES = 4
 # Sides of the parts by which bands and coarse noise are told, and all else where there are some.
 LOOKED_FOR, LEARNED_FROM = 512, 1024
@@ -224,7 +218,7 @@ class Auto:
         if noise_kind.is_correlated(task.noisy):
             return choice
         level, neighbors = look.level(task.noisy, list(choice.used))
-        if level is not None and task.is_texture(level, list(choice.used)):
+        if level is not None and task.is_texture(level):
             return choice
         stacks = level is not None and look.is_white(list(choice.used), level)
         choice = replace(choice, level=level, stacks=stacks)
@@ -374,13 +368,12 @@ class _Task:
 
         Which the part has been shown to.
         """
-        generator = _like(self.generator)
-        return self.look.share_of_noise(DEFAULT, self.every[DEFAULT], generator) >= NOISE
+        return self.look.holds_noise(DEFAULT, self.every[DEFAULT], _like(self.generator))
 
-    def is_texture(self, level: NoiseLevel, names: list[str]) -> bool:
-        """Whether texture passed for noise of this level, of which these results took little."""
-        energy = float(level.variance(self.look.part).mean())
-        return self.look.removed(names) < TAKEN * energy and not self.holds_noise()
+    def is_texture(self, level: NoiseLevel) -> bool:
+        """Whether texture passed for noise of this `level`, by what the first network does."""
+        draws = _like(self.generator)
+        return self.look.is_texture(DEFAULT, self.every[DEFAULT], level, draws)
 
 
 def _changed(pictures: Tensor, change: Predictor) -> Tensor:

@@ -13,6 +13,7 @@ from .. import noise_kind, noise_level
 from ..defects import impulses
 from ..neighbors import of_level
 from ..noise_level import NoiseLevel
+from ..texture import passes_for_noise
 from ..validation import (
     Estimate,
     ImpulseEstimate,
@@ -128,8 +129,13 @@ def _quarters(noisy: Tensor, part: Tensor) -> Tensor:
     return _cut(noisy, rows, columns, size)
 
 
-def fitting(noisy: Tensor, parts: Parts, generator: torch.Generator) -> Estimate | None:
-    """What fits the noise of `noisy` (N, C, Y, X); None if the network plainly knows that noise."""
+def fitting(
+    network: nn.Module, noisy: Tensor, parts: Parts, generator: torch.Generator
+) -> Estimate | None:
+    """What fits the noise of `noisy` (N, C, Y, X); None if `network` plainly knows that noise.
+
+    Or if there is little but texture in `parts` of it.
+    """
     part, denoised = parts.noisy[:1], parts.denoised[:1]
     level = _independent(noisy, part, denoised)
     if level is None or not level.shot:
@@ -147,9 +153,11 @@ def fitting(noisy: Tensor, parts: Parts, generator: torch.Generator) -> Estimate
                 return None
             return RiskEstimate(parts.noisy, parts.denoised, generator, parts.passed_over)
     # Of weak noise that a network knows it takes most away: what it leaves is texture.
-    variance = level.variance(part).mean()
-    removed = (part - denoised).square().mean()
+    variance = float(level.variance(part).mean())
+    removed = float((part - denoised).square().mean())
     if variance < STRONGEST_TEXTURE**2 and removed < LEAST_REMOVED * variance:
+        return None
+    if passes_for_noise(network, part, denoised, variance, generator):
         return None
     level, neighbors = of_level(part, denoised, level)
     middles = _quarters(noisy, part)

@@ -7,10 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from .. import noise_kind, noise_level, stripes, views
+from .. import noise_kind, noise_level, stripes, texture, views
 from ..neighbors import WHITE, Neighbors, of_level
 from ..noise_level import NoiseLevel
-from ..texture import share_of_noise
 from ..validation import noise_left
 from ..views import View
 from .base import SMALLEST_SIDE, Predictor, random_crop
@@ -61,9 +60,16 @@ class Look:
         self.left[name] = noise_left(self.part, self._results[name])
         return self.left[name]
 
-    def share_of_noise(self, name: str, predict: Predictor, generator: torch.Generator) -> float:
-        """Of what flat places hold, the share that is noise to the network of this `name`."""
-        return share_of_noise(predict, self.part, self._results[name], generator)
+    def holds_noise(self, name: str, predict: Predictor, generator: torch.Generator) -> bool:
+        """Whether it is noise that flat places hold, to the network of this `name`."""
+        return texture.holds_noise(predict, self.part, self._results[name], generator)
+
+    def is_texture(
+        self, name: str, predict: Predictor, level: NoiseLevel, generator: torch.Generator
+    ) -> bool:
+        """Whether texture passed for noise of `level`, to the network of this `name`."""
+        variance, denoised = float(level.variance(self.part).mean()), self._results[name]
+        return texture.passes_for_noise(predict, self.part, denoised, variance, generator)
 
     def mean(self, names: list[str]) -> Tensor:
         """Of these results."""

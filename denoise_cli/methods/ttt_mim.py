@@ -85,7 +85,7 @@ class TTTMIM:
                 sigma = 255 * bound
                 reason = f"noise of sigma {sigma:.1f} of 255 at most is too weak to learn from"
                 return Adaptation(network, reason=reason)
-            risk = fitting(noisy, parts, generator)
+            risk = fitting(network, noisy, parts, generator)
             if risk is None:
                 observer.step(0, network, None)
                 return Adaptation(network, reason=KNOWN)
