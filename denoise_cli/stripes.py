@@ -47,13 +47,18 @@ def along(part: Tensor, denoised: Tensor) -> int | None:
 
 
 @torch.no_grad()
-def without(network: Any, axis: int, pictures: Tensor) -> Tensor:
-    """`pictures` (N, C, Y, X) without what the lines along `axis` have in common in the noise."""
-    denoised = of_any_size(network, pictures)
-    if axis == -1:
-        less = pictures - _Lines.of(pictures, denoised).offsets
-    else:
-        less = pictures - _Lines.of(pictures.mT, denoised.mT).offsets.mT
+def without(network: Any, axes: tuple[int, ...], pictures: Tensor) -> Tensor:
+    """`pictures` (N, C, Y, X) without what lines have in common in the noise.
+
+    Along one of the `axes` after the other, by what `network` makes of the picture each time.
+    """
+    less = pictures
+    for axis in axes:
+        denoised = of_any_size(network, less)
+        if axis == -1:
+            less = less - _Lines.of(less, denoised).offsets
+        else:
+            less = less - _Lines.of(less.mT, denoised.mT).offsets.mT
     return less.contiguous(memory_format=torch.channels_last)
 
 

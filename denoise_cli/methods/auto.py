@@ -61,6 +61,7 @@ SPREAD = (0, 7, 2, 5, 1, 3, 4, 6)
 PASSES = 4
 # Sides of the parts by which bands and coarse noise are told, and all else where there are some.
 LOOKED_FOR, LEARNED_FROM = 512, 1024
+ROUNDS = 4  # in which bands are taken away, along rows or columns
 # Impulses the first network knows where they are up to some share of the samples, in each color for
 # itself, in a picture that is clean otherwise: it changes half of the other samples by next to
 # nothing. Else it takes them, or the noise beside them, for a part of the picture, and takes more
@@ -140,11 +141,15 @@ class Auto:
         # Where there is no such noise, nothing was drawn: the picture comes out as without this.
         draws = _like(generator)
         part, denoised = _looked_for(network, noisy, draws)
-        if (axis := stripes.along(part, denoised)) is not None:
-            even = partial(stripes.without, network, axis)
-            noisy = even(_part(noisy, LEARNED_FROM, draws))
+        axes: tuple[int, ...] = ()
+        if stripes.along(part, denoised) is not None:
+            noisy = _part(noisy, LEARNED_FROM, draws)
+        while len(axes) < ROUNDS and (axis := stripes.along(part, denoised)) is not None:
+            axes = (*axes, axis)
+            noisy = stripes.without(network, (axis,), noisy)
             part, denoised = _looked_for(network, noisy, draws)
-            changes["bands taken away"] = even
+        if axes:
+            changes["bands taken away"] = partial(stripes.without, network, axes)
         times = coarse.halvings(network, part, denoised)
         # Impulses make fine noise and coarse of the same kind: the network knows them better.
         if times and not has_impulses(part):
