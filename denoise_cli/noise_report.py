@@ -39,6 +39,10 @@ LAGS = 4
 SPECTRUM = 16  # frequencies
 LEAST_WINDOWS = 40
 WHITE = 0.1  # a lesser correlation with the next pixel is called white
+# Of bands: the correlation `LAGS` pixels away, that over the one with the next pixel, and the
+# latter where rows and columns have bands. Of 500 photos with and without white noise, three have
+# what passes for them.
+LEAST_BANDS, LASTING, MOST_IN_BANDS = 0.12, 0.5, 0.5
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,9 @@ class NoiseReport:
     blur : float or None
         Standard deviation in pixels of the Gaussian that, blurring white noise, gives the
         correlation of neighboring pixels; 0 for white noise.
+    bands : list of str
+        "rows", "columns" or both, if these have noise in common, as of sensors that are read out
+        line by line.
     color : float or None
         Mean correlation of the noise of two color channels; None for gray pictures.
     spectrum : list of float
@@ -81,6 +88,7 @@ class NoiseReport:
     across: list[float]
     down: list[float]
     blur: float | None
+    bands: list[str]
     color: float | None
     spectrum: list[float]
     impulses: float
@@ -148,6 +156,7 @@ def measure(picture: Array) -> NoiseReport:
         across=list(shape.across),
         down=list(shape.down),
         blur=shape.blur,
+        bands=_bands_of(shape),
         color=shape.color,
         spectrum=list(shape.spectrum),
         impulses=share,
@@ -333,6 +342,27 @@ def _shape(windows: _Windows) -> _Shape:
         spectrum=_spectrum(normal * math.sqrt(kept)),
         kept=kept,
     )
+
+
+def _bands_of(shape: _Shape) -> list[str]:
+    """Whether rows or columns have noise in common: it then correlates as well far along them.
+
+    Other noise that does, coarse noise, correlates as much across them, or nearly fully.
+    """
+    found = []
+    for name, along, across in (
+        ("rows", shape.across, shape.down),
+        ("columns", shape.down, shape.across),
+    ):
+        if along and _lasts(along):
+            crossed = max(along[0], across[0]) < MOST_IN_BANDS and _lasts(across)
+            if crossed or across[0] < LASTING * along[0]:
+                found.append(name)
+    return found
+
+
+def _lasts(lags: Sequence[float]) -> bool:
+    return lags[-1] > max(LEAST_BANDS, LASTING * lags[0])
 
 
 def _blur(neighbors: float) -> float:

@@ -45,6 +45,7 @@ ALLOWED = {
     "methods": {"gains", "objectives", "masking", "noise", "noise_level", "validation", "values"}
     | {
         "adam",
+        "bayer",
         "coarse",
         "collaborative",
         "defects",
@@ -62,6 +63,7 @@ ALLOWED = {
     | {"views"},
     "resampling": {"adam", "noise_level", "objectives", "orientation", "transforms"},
     "views": {"neighbors", "noise_level", "objectives"},
+    "bayer": {"transforms"},
     "coarse": {"transforms", "validation"},
     "stripes": {"transforms", "windows"},
     "collaborative": {"details", "noise_level", "transforms", "windows"},

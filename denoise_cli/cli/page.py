@@ -158,6 +158,8 @@ def noise_facts(noise: Any) -> list[tuple[str, str]]:
             f"correlated like white noise blurred by {noise.blur:.2f} px" if noise.blur else "white"
         )
         facts.append(("Correlation", f"{kind} (next pixel: {pair})"))
+    if noise.bands:
+        facts.append(("Bands", f"{' and '.join(noise.bands)} have noise in common"))
     if noise.color is not None:
         facts.append(("Colors", f"the channels' noise correlates by {noise.color:.2f}"))
     if noise.impulses:

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from .. import coarse, collaborative, details, lanes, noise_kind, resampling, stripes
+from .. import bayer, coarse, collaborative, details, lanes, noise_kind, resampling, stripes
 from ..impulses import Impulses
 from ..noise_level import NoiseLevel
 from ..orientation import ORIENTATIONS, turned, turned_back
@@ -84,7 +84,8 @@ class Auto:
     before anything else (`denoise_cli.impulses`). Nor do they know bands: what whole rows or
     columns have in common in the noise is taken away (`denoise_cli.stripes`). Noise that spreads
     over several pixels the first knows at half the size; where it plainly knows it there alone,
-    what it takes away of the small picture is taken away first (`denoise_cli.coarse`).
+    what it takes away of the small picture is taken away first (`denoise_cli.coarse`). The colors
+    of a sensor's mosaic are set aside, and put back at the end (`denoise_cli.bayer`).
 
     The result is the mean of four passes for which the picture is turned or mirrored. Noise that
     grows with the light is made even for half of them (`denoise_cli.views`), unless the estimate of
@@ -134,6 +135,30 @@ class Auto:
             observer.step(0, network, None)
             return Adaptation(network, reason=f"{DEFAULT}: the picture is blank")
         every = {DEFAULT: Member(network, normalize=_same, restore=_same), **networks}
+        if not bayer.is_mosaic(_part(noisy, LOOKED_FOR, _like(generator))):
+            return self._cleared(every, noisy, generator, observer)
+
+        def beside_colors(predict: Predictor) -> Predictor:
+            def beside(pictures: Tensor) -> Tensor:
+                colors = bayer.colors(pictures)
+                return predict(pictures - colors).float() + colors
+
+            return beside
+
+        gray = noisy - bayer.colors(noisy)
+        made = self._cleared(every, gray, generator, _SeenThrough(beside_colors, observer))
+        reason = f"colors of a mosaic set aside, then {made.reason}"
+        return replace(made, predict=beside_colors(made.predict), reason=reason)
+
+    def _cleared(
+        self,
+        every: Mapping[str, Member],
+        noisy: Tensor,
+        generator: torch.Generator,
+        observer: Observer,
+    ) -> Adaptation:
+        """What is made for `noisy` once what no network knows is taken away."""
+        network = every[DEFAULT].network
         changes: dict[str, Predictor] = {}  # what is done to the picture first
         if (impulses := _unknown_impulses(network, noisy, generator)) is not None:
             noisy = impulses.filled(noisy)
