@@ -34,7 +34,7 @@ MOST_FALLING = 1.25
 LEAST_HIGH = 0.65
 # And of the median of these frequencies the strongest has 2.2 times as much at most, even in
 # textured photos; the pattern of a mosaic whose greens differ has 27 times and more.
-STRONGEST = 5.0
+STRONGEST = 3.0
 STEEPEST = 2.0  # of the line: photos under white noise have at most 1.7, under photon noise 2.48
 
 

@@ -90,6 +90,22 @@ def test_noise_that_is_correlated_one_way_only(clean: np.ndarray) -> None:
     assert report.down[0] == pytest.approx(0, abs=0.05)
 
 
+@pytest.mark.parametrize(("axes", "found"), [
+    ((), []), ((2,), ["rows"]), ((1,), ["columns"]), ((1, 2), ["rows", "columns"]),
+])  # fmt: skip
+def test_bands(clean: np.ndarray, axes: tuple[int, ...], found: list[str]) -> None:
+    picture = noisy(clean, "gaussian:12")
+    for axis in axes:
+        shape = [1, *(1 if k == axis else SIDE for k in (1, 2))]
+        picture = picture + np.random.default_rng(axis).normal(0, 9 / 255, shape)
+    assert noise_report.measure(picture.astype(np.float32)).bands == found
+
+
+@pytest.mark.parametrize("blur", [0.7, 1.5, 3.0])
+def test_coarse_noise_is_no_bands(clean: np.ndarray, blur: float) -> None:
+    assert noise_report.measure(noisy(clean, f"correlated:20,{blur}")).bands == []
+
+
 def test_noise_that_channels_share(clean: np.ndarray) -> None:
     generator = np.random.default_rng(0)
     gray = generator.normal(0, 0.06, (1, SIDE, SIDE))
