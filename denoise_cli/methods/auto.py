@@ -12,7 +12,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from .. import bayer, coarse, collaborative, details, lanes, noise_kind, resampling, stripes
+from .. import (
+    bayer,
+    coarse,
+    collaborative,
+    details,
+    hot_spots,
+    lanes,
+    noise_kind,
+    resampling,
+    stripes,
+)
 from ..impulses import Impulses
 from ..noise_level import NoiseLevel
 from ..orientation import ORIENTATIONS, turned, turned_back
@@ -81,7 +91,8 @@ class Auto:
     error that can refuse it (see `TTTMIM`); the two are averaged where that then leaves at most
     half of what the first does. It is not where flat places hold texture (`denoise_cli.texture`).
     Impulses only the first knows, and those among other noise none of them: these are filled in
-    before anything else (`denoise_cli.impulses`). Nor do they know bands: what whole rows or
+    before anything else (`denoise_cli.impulses`), and so are hot pixels that demosaicing has spread
+    (`denoise_cli.hot_spots`). Nor do they know bands: what whole rows or
     columns have in common in the noise is taken away (`denoise_cli.stripes`). Noise that spreads
     over several pixels the first knows at half the size; where it plainly knows it there alone,
     what it takes away of the small picture is taken away first (`denoise_cli.coarse`). The colors
@@ -163,6 +174,9 @@ class Auto:
         if (impulses := _unknown_impulses(network, noisy, generator)) is not None:
             noisy = impulses.filled(noisy)
             changes["impulses filled in"] = impulses.filled
+        if hot_spots.are_in(_part(noisy, LEARNED_FROM, _like(generator))):
+            noisy = hot_spots.filled(noisy)
+            changes["hot pixels filled in"] = hot_spots.filled
         # Where there is no such noise, nothing was drawn: the picture comes out as without this.
         draws = _like(generator)
         part, denoised = _looked_for(network, noisy, draws)
