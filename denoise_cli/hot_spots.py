@@ -19,15 +19,17 @@ Places = tuple[Tensor, ...]  # indices of samples in (N, C, Y, X)
 SIDE, AROUND = 3, 3
 SURE, LEAST_SURE, FAINT, LEAST_FAINT = 8.0, 0.08, 5.0, 0.06
 MAD_TO_DEVIATION, LEAST_DEVIATION = 1.4826, 0.3 / 255
-# What the other colors, and what is at two pixels, show of it at most; and the samples at three
-# that may be a third as bright, as of a line.
-PURE, SHARP, LINE = 0.4, 0.15, 1 / 3
-# There must be more than of larger spots of one color and of sharp ones that are of more than one,
-# as of stars, flowers and lamps: of 916 photos none has as many.
+# What the other colors, and what is at two pixels, show of it at most; what the four beside it show
+# at least, of a green one the quarter (impulses that were not demosaiced show nothing there); and
+# the samples at three pixels that may be a third as bright, as of a line.
+PURE, SHARP, SPREAD, LINE = 0.4, 0.15, 0.12, 1 / 3
+# There must be more than of spots of one color that are larger or of one sample, and of sharp ones
+# that are of more than one, as of flowers, stars and lamps: of 919 photos none has as many.
 LEAST_SHARE, SURENESS = 1e-4, 3.0
 # Of a spot, what is filled in beside the color it has.
 SPILLED, SPILLED_DEVIATIONS = 0.1, 3.0
 ROUNDS = 2
+DIRECT = [1, 3, 4, 6]  # of the eight samples around one
 
 
 def are_in(pictures: Tensor) -> bool:
@@ -65,7 +67,7 @@ class _Spots:
     excess : Tensor
         By how much.
     are_pure, are_sharp : Tensor of bool
-        Whether the other colors, and what is next to the spot, show little of it.
+        Whether the other colors show little of it, and of what is around only the next pixels some.
     """
 
     where: Places
@@ -90,13 +92,19 @@ class _Spots:
         far = (excess > (deviations * deviation).clamp(min=least)) & (deviation > LEAST_DEVIATION)
         far &= ((around - median[:, None]) > LINE * excess[:, None]).sum(dim=1) <= 1
         where, excess, median = tuple(each[far] for each in where), excess[far], median[far]
-        beside = (_ring(pictures, where, SIDE // 2 + 1).mean(dim=1) - median) / excess
+        direct, beside = (
+            (samples.mean(dim=1) - median) / excess
+            for samples in (
+                _ring(pictures, where, 1)[:, DIRECT],
+                _ring(pictures, where, SIDE // 2 + 1),
+            )
+        )
         others = [
             (pictures[other] - _surroundings(pictures, other)[0]).abs() / excess
             for other in _other_colors(where)
         ]
         are_pure = torch.stack(others).amax(dim=0) < PURE
-        return cls(where, excess, are_pure, beside.abs() < SHARP)
+        return cls(where, excess, are_pure, (beside.abs() < SHARP) & (direct > SPREAD))
 
     def covered(self, pictures: Tensor) -> Tensor:
         """The samples of `pictures` (N, 3, Y, X) that hot pixels cover: a mask of that shape."""

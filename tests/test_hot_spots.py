@@ -56,6 +56,14 @@ def test_stacks_and_tiles() -> None:
     assert psnr(clean, result.samples[1] / 255) > psnr(clean, Denoiser("none")(hot)) + 0.2
 
 
+@pytest.mark.parametrize("share", [0.003, 0.03])
+def test_impulses_that_were_not_demosaiced_are_none(share: float) -> None:
+    clean = demosaiced(0)[0]
+    draws = np.random.default_rng(1)
+    impulses = np.where(draws.random(clean.shape) < share, draws.integers(0, 2, clean.shape), clean)
+    assert SAID not in quick().run(impulses.astype(np.float32)).reason
+
+
 def test_pictures_without_them_have_none() -> None:
     clean, without, _ = demosaiced(0)
     for picture in (clean, without, np.stack([without[..., 1]] * 3, axis=-1)):
