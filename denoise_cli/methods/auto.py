@@ -92,11 +92,11 @@ class Auto:
     half of what the first does. It is not where flat places hold texture (`denoise_cli.texture`).
     Impulses only the first knows, and those among other noise none of them: these are filled in
     before anything else (`denoise_cli.impulses`), and so are hot pixels that demosaicing has spread
-    (`denoise_cli.hot_spots`). Nor do they know bands: what whole rows or
-    columns have in common in the noise is taken away (`denoise_cli.stripes`). Noise that spreads
-    over several pixels the first knows at half the size; where it plainly knows it there alone,
-    what it takes away of the small picture is taken away first (`denoise_cli.coarse`). The colors
-    of a sensor's mosaic are set aside, and put back at the end (`denoise_cli.bayer`).
+    (`denoise_cli.hot_spots`). Nor do they know bands: what whole rows or columns have in common in
+    the noise is taken away (`denoise_cli.stripes`). Noise that spreads over several pixels the
+    first knows at half the size; where it plainly knows it there alone, what it takes away of the
+    small picture is taken away first (`denoise_cli.coarse`). The colors of a sensor's mosaic are
+    set aside, and put back at the end (`denoise_cli.bayer`).
 
     The result is the mean of four passes for which the picture is turned or mirrored. Noise that
     grows with the light is made even for half of them (`denoise_cli.views`), unless the estimate of

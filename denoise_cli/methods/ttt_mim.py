@@ -18,7 +18,7 @@ from ..validation import Estimate, noise_bound
 from .base import SMALLEST_SIDE, Adaptation, Observer, option, random_crop, require, too_small
 from .estimates import Parts, fitting
 
-KNOWN = "the network knows this noise: it leaves next to nothing of it"
+KNOWN = "the network knows this noise, or what it leaves is texture"
 FASTER, SLOWER, FASTEST = 1.4, 0.4, 2.5  # FASTEST: a step beyond it shifts colors
 
 
