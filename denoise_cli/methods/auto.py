@@ -14,19 +14,14 @@ from torch import Tensor, nn
 
 from .. import (
     bayer,
-    coarse,
     collaborative,
     details,
-    hot_spots,
     lanes,
     noise_kind,
     resampling,
-    stripes,
 )
-from ..impulses import Impulses
 from ..noise_level import NoiseLevel
 from ..orientation import ORIENTATIONS, turned, turned_back
-from ..transforms import is_gray, of_any_size
 from ..validation import noise_bound
 from ..views import Shown, View
 from ..windows import blank
@@ -41,8 +36,9 @@ from .base import (
     random_crop,
     require,
 )
+from .clearing import LOOKED_FOR, cleared, like, part_of
 from .estimates import WEAK_NOISE, has_impulses
-from .look import LOOKED_AT, Look, looked_at
+from .look import LOOKED_AT, Look
 from .ttt_mim import TTTMIM
 
 BUDGETS = ("fast", "balanced", "best")
@@ -69,15 +65,6 @@ LR, MOVED_LR, WHITE_LR, WHITE_STEPS = 1.5e-4, 2e-4, 5e-5, 0.4
 # for the estimate that the network is tuned to.
 SPREAD = (0, 7, 2, 5, 1, 3, 4, 6)
 PASSES = 4
-# Sides of the parts by which bands and coarse noise are told, and all else where there are some.
-LOOKED_FOR, LEARNED_FROM = 512, 1024
-ROUNDS = 4  # in which bands are taken away, along rows or columns
-# Impulses the first network knows where they are up to some share of the samples, in each color for
-# itself, in a picture that is clean otherwise: it changes half of the other samples by next to
-# nothing. Else it takes them, or the noise beside them, for a part of the picture, and takes more
-# of that noise away once they are gone. If that is plain and it takes less away then, they went
-# through a JPEG, say, and are better left.
-KNOWN_SHARE, IN_ALL_COLORS, CLEAN, PLAIN, LEAST_REMOVED = 0.06, 0.5, 0.6 / 255, 2 / 255, 0.97
 
 
 @dataclass(frozen=True)
@@ -146,7 +133,7 @@ class Auto:
             observer.step(0, network, None)
             return Adaptation(network, reason=f"{DEFAULT}: the picture is blank")
         every = {DEFAULT: Member(network, normalize=_same, restore=_same), **networks}
-        if not bayer.is_mosaic(_part(noisy, LOOKED_FOR, _like(generator))):
+        if not bayer.is_mosaic(part_of(noisy, LOOKED_FOR, like(generator))):
             return self._cleared(every, noisy, generator, observer)
 
         def beside_colors(predict: Predictor) -> Predictor:
@@ -169,33 +156,7 @@ class Auto:
         observer: Observer,
     ) -> Adaptation:
         """What is made for `noisy` once what no network knows is taken away."""
-        network = every[DEFAULT].network
-        changes: dict[str, Predictor] = {}  # what is done to the picture first
-        if (impulses := _unknown_impulses(network, noisy, generator)) is not None:
-            noisy = impulses.filled(noisy)
-            changes["impulses filled in"] = impulses.filled
-        if hot_spots.are_in(_part(noisy, LEARNED_FROM, _like(generator))):
-            noisy = hot_spots.filled(noisy)
-            changes["hot pixels filled in"] = hot_spots.filled
-        # Where there is no such noise, nothing was drawn: the picture comes out as without this.
-        draws = _like(generator)
-        part, denoised = _looked_for(network, noisy, draws)
-        axes: tuple[int, ...] = ()
-        if stripes.along(part, denoised) is not None:
-            noisy = _part(noisy, LEARNED_FROM, draws)
-        while len(axes) < ROUNDS and (axis := stripes.along(part, denoised)) is not None:
-            axes = (*axes, axis)
-            noisy = stripes.without(network, (axis,), noisy)
-            part, denoised = _looked_for(network, noisy, draws)
-        if axes:
-            changes["bands taken away"] = partial(stripes.without, network, axes)
-        times = coarse.halvings(network, part, denoised)
-        # Impulses make fine noise and coarse of the same kind: the network knows them better.
-        if times and not has_impulses(part):
-            finer = partial(coarse.without, network, times)
-            with torch.no_grad():
-                noisy = finer(_part(noisy, LEARNED_FROM, draws))
-            changes[f"coarse noise taken away at 1/{2**times} of the size"] = finer
+        noisy, changes = cleared(every[DEFAULT].network, noisy, generator)
         if not changes:
             return self._decided(every, noisy, generator, observer)
 
@@ -412,11 +373,11 @@ class _Task:
 
         Which the part has been shown to.
         """
-        return self.look.holds_noise(DEFAULT, self.every[DEFAULT], _like(self.generator))
+        return self.look.holds_noise(DEFAULT, self.every[DEFAULT], like(self.generator))
 
     def is_texture(self, level: NoiseLevel) -> bool:
         """Whether texture passed for noise of this `level`, by what the first network does."""
-        draws = _like(self.generator)
+        draws = like(self.generator)
         return self.look.is_texture(DEFAULT, self.every[DEFAULT], level, draws)
 
 
@@ -424,34 +385,8 @@ def _changed(pictures: Tensor, change: Predictor) -> Tensor:
     return change(pictures)
 
 
-def _like(generator: torch.Generator) -> torch.Generator:
-    """One that draws the same, for draws that leave those of the other as they are."""
-    copied = torch.Generator(generator.device)
-    copied.set_state(generator.get_state())
-    return copied
-
-
 def _same(pictures: Tensor) -> Tensor:
     return pictures
-
-
-def _part(noisy: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """`noisy` (N, C, Y, X), or a random part of it if it is larger than a square of that side."""
-    if noisy[:, 0].numel() <= side**2:
-        return noisy
-    return random_crop(noisy, min(side, *noisy.shape[-2:]), generator)
-
-
-@torch.no_grad()
-def _looked_for(
-    network: nn.Module, noisy: Tensor, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """The part of `noisy` by which bands and coarse noise are told, and what `network` makes of it.
-
-    Both (N, C, Y, X).
-    """
-    part = _part(noisy, LOOKED_FOR, generator)
-    return part, of_any_size(network, part)
 
 
 def _parts(noisy: Tensor, multiple: int, generator: torch.Generator) -> list[Tensor]:
@@ -501,28 +436,6 @@ class _SeenThrough(Observer):
         if step >= self._first:
             shown = None if reconstruct is None else self._seen(reconstruct)
             self._observer.step(step, self._seen(predict), shown, **numbers)
-
-
-def _unknown_impulses(
-    network: nn.Module, noisy: Tensor, generator: torch.Generator
-) -> Impulses | None:
-    """The impulses of `noisy`, unless the network knows them better than their neighbors do."""
-    impulses, size = Impulses.of(noisy), looked_at(noisy)
-    if impulses is None or not size:
-        return impulses
-    part = random_crop(noisy, size, generator)
-    places, filled = impulses.places(part), impulses.filled(part)
-    others = filled == part
-    with torch.no_grad():
-        before, after = ((p - network(p).float())[others] for p in (part, filled))
-    removed = float(after.abs().median())
-    less = float(after.square().mean()) < LEAST_REMOVED * float(before.square().mean())
-    if removed > PLAIN and less:
-        return None
-    in_all = places.all(dim=1).sum() > IN_ALL_COLORS * places.any(dim=1).sum()
-    if impulses.share > KNOWN_SHARE or (bool(in_all) and not is_gray(part)):
-        return impulses
-    return impulses if removed > CLEAN else None
 
 
 def _reason(candidates: tuple[Candidate, ...]) -> str:

@@ -1,0 +1,110 @@
+"""What no network knows is taken away before anything else: impulses, bands, coarse noise."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from .. import coarse, hot_spots, stripes
+from ..impulses import Impulses
+from ..transforms import is_gray, of_any_size
+from .base import Predictor, random_crop
+from .estimates import has_impulses
+from .look import looked_at
+
+# Sides of the parts by which bands and coarse noise are told, and all else where there are some.
+LOOKED_FOR, LEARNED_FROM = 512, 1024
+ROUNDS = 4  # in which bands are taken away, along rows or columns
+# Impulses the first network knows where they are up to some share of the samples, in each color for
+# itself, in a picture that is clean otherwise: it changes half of the other samples by next to
+# nothing. Else it takes them, or the noise beside them, for a part of the picture, and takes more
+# of that noise away once they are gone. If that is plain and it takes less away then, they went
+# through a JPEG, say, and are better left.
+KNOWN_SHARE, IN_ALL_COLORS, CLEAN, PLAIN, LEAST_REMOVED = 0.06, 0.5, 0.6 / 255, 2 / 255, 0.97
+
+
+def cleared(
+    network: nn.Module, noisy: Tensor, generator: torch.Generator
+) -> tuple[Tensor, dict[str, Predictor]]:
+    """`noisy` (N, C, Y, X), or a part of it, without what `network` does not know.
+
+    And what was done to that end, by what it is called, in order. The noise of that part is what
+    methods learn from then.
+    """
+    changes: dict[str, Predictor] = {}  # what is done to the picture first
+    if (impulses := _unknown_impulses(network, noisy, generator)) is not None:
+        noisy = impulses.filled(noisy)
+        changes["impulses filled in"] = impulses.filled
+    if hot_spots.are_in(part_of(noisy, LEARNED_FROM, like(generator))):
+        noisy = hot_spots.filled(noisy)
+        changes["hot pixels filled in"] = hot_spots.filled
+    # Where there is no such noise, nothing was drawn: the picture comes out as without this.
+    draws = like(generator)
+    part, denoised = _looked_for(network, noisy, draws)
+    axes: tuple[int, ...] = ()
+    if stripes.along(part, denoised) is not None:
+        noisy = part_of(noisy, LEARNED_FROM, draws)
+    while len(axes) < ROUNDS and (axis := stripes.along(part, denoised)) is not None:
+        axes = (*axes, axis)
+        noisy = stripes.without(network, (axis,), noisy)
+        part, denoised = _looked_for(network, noisy, draws)
+    if axes:
+        changes["bands taken away"] = partial(stripes.without, network, axes)
+    times = coarse.halvings(network, part, denoised)
+    # Impulses make fine noise and coarse of the same kind: the network knows them better.
+    if times and not has_impulses(part):
+        finer = partial(coarse.without, network, times)
+        with torch.no_grad():
+            noisy = finer(part_of(noisy, LEARNED_FROM, draws))
+        changes[f"coarse noise taken away at 1/{2**times} of the size"] = finer
+    return noisy, changes
+
+
+def part_of(noisy: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """`noisy` (N, C, Y, X), or a random part of it if it is larger than a square of that side."""
+    if noisy[:, 0].numel() <= side**2:
+        return noisy
+    return random_crop(noisy, min(side, *noisy.shape[-2:]), generator)
+
+
+def like(generator: torch.Generator) -> torch.Generator:
+    """One that draws the same, for draws that leave those of the other as they are."""
+    copied = torch.Generator(generator.device)
+    copied.set_state(generator.get_state())
+    return copied
+
+
+@torch.no_grad()
+def _looked_for(
+    network: nn.Module, noisy: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """The part of `noisy` by which bands and coarse noise are told, and what `network` makes of it.
+
+    Both (N, C, Y, X).
+    """
+    part = part_of(noisy, LOOKED_FOR, generator)
+    return part, of_any_size(network, part)
+
+
+def _unknown_impulses(
+    network: nn.Module, noisy: Tensor, generator: torch.Generator
+) -> Impulses | None:
+    """The impulses of `noisy`, unless the network knows them better than their neighbors do."""
+    impulses, size = Impulses.of(noisy), looked_at(noisy)
+    if impulses is None or not size:
+        return impulses
+    part = random_crop(noisy, size, generator)
+    places, filled = impulses.places(part), impulses.filled(part)
+    others = filled == part
+    with torch.no_grad():
+        before, after = ((p - network(p).float())[others] for p in (part, filled))
+    removed = float(after.abs().median())
+    less = float(after.square().mean()) < LEAST_REMOVED * float(before.square().mean())
+    if removed > PLAIN and less:
+        return None
+    in_all = places.all(dim=1).sum() > IN_ALL_COLORS * places.any(dim=1).sum()
+    if impulses.share > KNOWN_SHARE or (bool(in_all) and not is_gray(part)):
+        return impulses
+    return impulses if removed > CLEAN else None
