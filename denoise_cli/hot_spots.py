@@ -8,17 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .impulses import MAD_TO_DEVIATION, Places
 from .transforms import is_gray
 from .windows import window_mean
-
-Places = tuple[Tensor, ...]  # indices of samples in (N, C, Y, X)
 
 # A spot is of 3 x 3 pixels, as between two samples of a color linear demosaicing goes: at two
 # pixels there is nothing of it left, and what is at three is what it stands out of, by so many of
 # its deviations and on 0..1. Once there are some, so are the fainter ones.
 SIDE, AROUND = 3, 3
 SURE, LEAST_SURE, FAINT, LEAST_FAINT = 8.0, 0.08, 5.0, 0.06
-MAD_TO_DEVIATION, LEAST_DEVIATION = 1.4826, 0.3 / 255
+LEAST_DEVIATION = 0.3 / 255
 # What the other colors, and what is at two pixels, show of it at most; what the four beside it show
 # at least, of a green one the quarter (impulses that were not demosaiced show nothing there); and
 # the samples at three pixels that may be a third as bright, as of a line.

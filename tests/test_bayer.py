@@ -5,15 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import skimage.data
+from test_stripes import quick
 
 from denoise_cli import Denoiser
 from denoise_cli.metrics import psnr
 
 SAID = "colors of a mosaic set aside"
-
-
-def quick() -> Denoiser:
-    return Denoiser("auto", options={"budget": "fast"})
 
 
 def mosaic(pattern: str = "RGGB", sigma: float = 8) -> tuple[np.ndarray, np.ndarray]:

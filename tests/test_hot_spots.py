@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import skimage.data
 from scipy.ndimage import convolve
+from test_stripes import quick
 
 from denoise_cli import Denoiser
 from denoise_cli.metrics import psnr
@@ -15,17 +16,11 @@ GREEN = np.array([[0, 1, 0], [1, 4, 1], [0, 1, 0]]) / 4
 OTHERS = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 4
 
 
-def quick() -> Denoiser:
-    return Denoiser("auto", options={"budget": "fast"})
-
-
 def demosaiced(share: float, sigma: float = 6, side: int = 256) -> list[np.ndarray]:
     """A clean picture (Y, X, 3) on 0..1, and as of a sensor with hot pixels, without and with."""
     clean = skimage.data.astronaut()[:side, 100 : 100 + side].astype(np.float32) / 255
     draws = np.random.default_rng(0)
-    filters = np.array([[0, 1], [1, 2]])[
-        np.indices((side, side))[0] % 2, np.indices((side, side))[1] % 2
-    ]
+    filters = np.tile([[0, 1], [1, 2]], (side // 2, side // 2))
     sensor = np.take_along_axis(clean, filters[..., None], axis=2)[..., 0]
     sensor = sensor + draws.normal(0, sigma / 255, sensor.shape)
     hot = draws.random(sensor.shape) < share

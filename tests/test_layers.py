@@ -79,7 +79,7 @@ ALLOWED = {
     "neighbors": {"noise_level", "transforms"},
     "noise_kind": {"noise_level", "stripes", "transforms", "windows"},
     "noise_level": {"noise", "transforms", "windows"},
-    "hot_spots": {"transforms", "windows"},
+    "hot_spots": {"impulses", "transforms", "windows"},
     "impulses": {"transforms", "windows"},
     "gains": set(),
     "io": {"image", "mosaic"},

@@ -12,14 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from .. import (
-    bayer,
-    collaborative,
-    details,
-    lanes,
-    noise_kind,
-    resampling,
-)
+from .. import collaborative, details, lanes, noise_kind, resampling
 from ..noise_level import NoiseLevel
 from ..orientation import ORIENTATIONS, turned, turned_back
 from ..validation import noise_bound
@@ -36,7 +29,7 @@ from .base import (
     random_crop,
     require,
 )
-from .clearing import LOOKED_FOR, cleared, like, part_of
+from .clearing import cleared, like
 from .estimates import WEAK_NOISE, has_impulses
 from .look import LOOKED_AT, Look
 from .ttt_mim import TTTMIM
@@ -133,39 +126,16 @@ class Auto:
             observer.step(0, network, None)
             return Adaptation(network, reason=f"{DEFAULT}: the picture is blank")
         every = {DEFAULT: Member(network, normalize=_same, restore=_same), **networks}
-        if not bayer.is_mosaic(part_of(noisy, LOOKED_FOR, like(generator))):
-            return self._cleared(every, noisy, generator, observer)
-
-        def beside_colors(predict: Predictor) -> Predictor:
-            def beside(pictures: Tensor) -> Tensor:
-                colors = bayer.colors(pictures)
-                return predict(pictures - colors).float() + colors
-
-            return beside
-
-        gray = noisy - bayer.colors(noisy)
-        made = self._cleared(every, gray, generator, _SeenThrough(beside_colors, observer))
-        reason = f"colors of a mosaic set aside, then {made.reason}"
-        return replace(made, predict=beside_colors(made.predict), reason=reason)
-
-    def _cleared(
-        self,
-        every: Mapping[str, Member],
-        noisy: Tensor,
-        generator: torch.Generator,
-        observer: Observer,
-    ) -> Adaptation:
-        """What is made for `noisy` once what no network knows is taken away."""
-        noisy, changes = cleared(every[DEFAULT].network, noisy, generator)
-        if not changes:
+        noisy, ways = cleared(network, noisy, generator)
+        if not ways:
             return self._decided(every, noisy, generator, observer)
 
-        def changed_first(predict: Predictor) -> Predictor:
-            return lambda pictures: predict(reduce(_changed, changes.values(), pictures))
+        def of_the_whole(predict: Predictor) -> Predictor:
+            return reduce(lambda predict, way: way(predict), reversed(ways.values()), predict)
 
-        made = self._decided(every, noisy, generator, _SeenThrough(changed_first, observer))
-        reason = ", then ".join((*changes, made.reason))
-        return replace(made, predict=changed_first(made.predict), reason=reason)
+        made = self._decided(every, noisy, generator, _SeenThrough(of_the_whole, observer))
+        reason = ", then ".join((*ways, made.reason))
+        return replace(made, predict=of_the_whole(made.predict), reason=reason)
 
     def _decided(
         self,
@@ -379,10 +349,6 @@ class _Task:
         """Whether texture passed for noise of this `level`, by what the first network does."""
         draws = like(self.generator)
         return self.look.is_texture(DEFAULT, self.every[DEFAULT], level, draws)
-
-
-def _changed(pictures: Tensor, change: Predictor) -> Tensor:
-    return change(pictures)
 
 
 def _same(pictures: Tensor) -> Tensor:

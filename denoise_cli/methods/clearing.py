@@ -1,18 +1,21 @@
-"""What no network knows is taken away before anything else: impulses, bands, coarse noise."""
+"""What no network knows goes before anything else: a mosaic, impulses, bands, coarse noise."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from .. import coarse, hot_spots, stripes
+from .. import bayer, coarse, hot_spots, stripes
 from ..impulses import Impulses
 from ..transforms import is_gray, of_any_size
 from .base import Predictor, random_crop
 from .estimates import has_impulses
 from .look import looked_at
+
+Way = Callable[[Predictor], Predictor]
 
 # Sides of the parts by which bands and coarse noise are told, and all else where there are some.
 LOOKED_FOR, LEARNED_FROM = 512, 1024
@@ -27,39 +30,53 @@ KNOWN_SHARE, IN_ALL_COLORS, CLEAN, PLAIN, LEAST_REMOVED = 0.06, 0.5, 0.6 / 255, 
 
 def cleared(
     network: nn.Module, noisy: Tensor, generator: torch.Generator
-) -> tuple[Tensor, dict[str, Predictor]]:
+) -> tuple[Tensor, dict[str, Way]]:
     """`noisy` (N, C, Y, X), or a part of it, without what `network` does not know.
 
-    And what was done to that end, by what it is called, in order. The noise of that part is what
-    methods learn from then.
+    And what was done to that end, by what it is called, the first first: what a predictor of such
+    pictures becomes for the picture as it was. The noise of that part is what methods learn from.
     """
-    changes: dict[str, Predictor] = {}  # what is done to the picture first
+    ways: dict[str, Way] = {}
+    if bayer.is_mosaic(part_of(noisy, LOOKED_FOR, like(generator))):
+        noisy = noisy - bayer.colors(noisy)
+        ways["colors of a mosaic set aside"] = _beside_colors
     if (impulses := _unknown_impulses(network, noisy, generator)) is not None:
         noisy = impulses.filled(noisy)
-        changes["impulses filled in"] = impulses.filled
+        ways["impulses filled in"] = _after(impulses.filled)
     if hot_spots.are_in(part_of(noisy, LEARNED_FROM, like(generator))):
         noisy = hot_spots.filled(noisy)
-        changes["hot pixels filled in"] = hot_spots.filled
+        ways["hot pixels filled in"] = _after(hot_spots.filled)
     # Where there is no such noise, nothing was drawn: the picture comes out as without this.
     draws = like(generator)
     part, denoised = _looked_for(network, noisy, draws)
     axes: tuple[int, ...] = ()
-    if stripes.along(part, denoised) is not None:
-        noisy = part_of(noisy, LEARNED_FROM, draws)
     while len(axes) < ROUNDS and (axis := stripes.along(part, denoised)) is not None:
         axes = (*axes, axis)
-        noisy = stripes.without(network, (axis,), noisy)
+        noisy = stripes.without(network, (axis,), part_of(noisy, LEARNED_FROM, draws))
         part, denoised = _looked_for(network, noisy, draws)
     if axes:
-        changes["bands taken away"] = partial(stripes.without, network, axes)
+        ways["bands taken away"] = _after(partial(stripes.without, network, axes))
     times = coarse.halvings(network, part, denoised)
     # Impulses make fine noise and coarse of the same kind: the network knows them better.
     if times and not has_impulses(part):
         finer = partial(coarse.without, network, times)
         with torch.no_grad():
             noisy = finer(part_of(noisy, LEARNED_FROM, draws))
-        changes[f"coarse noise taken away at 1/{2**times} of the size"] = finer
-    return noisy, changes
+        ways[f"coarse noise taken away at 1/{2**times} of the size"] = _after(finer)
+    return noisy, ways
+
+
+def _after(change: Predictor) -> Way:
+    """The way to predict what a `change` of the picture gives."""
+    return lambda predict: lambda pictures: predict(change(pictures))
+
+
+def _beside_colors(predict: Predictor) -> Predictor:
+    def beside(pictures: Tensor) -> Tensor:
+        colors = bayer.colors(pictures)
+        return predict(pictures - colors).float() + colors
+
+    return beside
 
 
 def part_of(noisy: Tensor, side: int, generator: torch.Generator) -> Tensor:
