@@ -35,7 +35,7 @@ from .look import LOOKED_AT, Look
 from .ttt_mim import TTTMIM
 
 BUDGETS = ("fast", "balanced", "best")
-DEFAULT, GAUSSIAN = "ttt-mim", "ttt-mim-gaussian"
+DEFAULT, GAUSSIAN, GRAIN = "ttt-mim", "ttt-mim-gaussian", "ttt-mim-grain"
 # All limits were chosen on held-out training photos under known noise. The first network knows the
 # noise of which it leaves at most a tenth of the variance in the flattest places.
 KNOWN = 0.1
@@ -70,6 +70,8 @@ class Auto:
     To noise that the first does not know the second is adapted by TTT-MIM, with the estimate of the
     error that can refuse it (see `TTTMIM`); the two are averaged where that then leaves at most
     half of what the first does. It is not where flat places hold texture (`denoise_cli.texture`).
+    Grain, which is correlated between pixels and the same in all colors, another network knows
+    better, `ttt-mim-grain`: it then takes the place of the first (`denoise_cli.grain`).
     Impulses only the first knows, and those among other noise none of them: these are filled in
     before anything else (`denoise_cli.impulses`), and so are hot pixels that demosaicing has spread
     (`denoise_cli.hot_spots`). Nor do they know bands: what whole rows or columns have in common in
@@ -95,7 +97,7 @@ class Auto:
     joins the mean, and so it does of noise that the first network did not know.
     """
 
-    networks: ClassVar[tuple[str, ...]] = (GAUSSIAN,)
+    networks: ClassVar[tuple[str, ...]] = (GAUSSIAN, GRAIN)
 
     budget: str = option(
         "balanced",
@@ -126,33 +128,36 @@ class Auto:
             observer.step(0, network, None)
             return Adaptation(network, reason=f"{DEFAULT}: the picture is blank")
         every = {DEFAULT: Member(network, normalize=_same, restore=_same), **networks}
-        noisy, ways = cleared(network, noisy, generator)
+        clear = cleared(every[DEFAULT], every[GRAIN], noisy, generator)
+        first, ways = GRAIN if clear.has_grain else DEFAULT, clear.ways
         if not ways:
-            return self._decided(every, noisy, generator, observer)
+            return self._decided(first, every, clear.noisy, generator, observer)
 
         def of_the_whole(predict: Predictor) -> Predictor:
             return reduce(lambda predict, way: way(predict), reversed(ways.values()), predict)
 
-        made = self._decided(every, noisy, generator, _SeenThrough(of_the_whole, observer))
+        seen = _SeenThrough(of_the_whole, observer)
+        made = self._decided(first, every, clear.noisy, generator, seen)
         reason = ", then ".join((*ways, made.reason))
         return replace(made, predict=of_the_whole(made.predict), reason=reason)
 
     def _decided(
         self,
+        first: str,
         every: Mapping[str, Member],
         noisy: Tensor,
         generator: torch.Generator,
         observer: Observer,
     ) -> Adaptation:
-        """What is made for `noisy`, in which there is nothing to fill in."""
-        network = every[DEFAULT].network
-        observer.step(0, network, None)
+        """What is made for `noisy`, in which there is nothing to fill in, by `first` and others."""
+        predict: Predictor = every[first].network if first == DEFAULT else every[first]
+        observer.step(0, predict, None)
         if self.budget == "fast":
-            return Adaptation(network, reason=f"{DEFAULT}: more would take longer")
+            return Adaptation(predict, reason=f"{first}: more would take longer")
         if min(noisy.shape[-2:]) < SMALLEST_SIDE:
-            reason = f"{DEFAULT}: the picture is too small to tell more"
-            return Adaptation(self._predictor(_Choice.of(DEFAULT, every)), reason=reason)
-        task = _Task(noisy, every, Look(noisy, generator), generator, observer)
+            reason = f"{first}: the picture is too small to tell more"
+            return Adaptation(self._predictor(_Choice.of(first, every)), reason=reason)
+        task = _Task(noisy, first, every, Look(noisy, generator), generator, observer)
         choice = self._choice(task)
         if self.steps:
             choice = self._tuned(choice, task)
@@ -171,12 +176,12 @@ class Auto:
     def _choice(self, task: _Task) -> _Choice:
         """Of the networks as they are, and of the one that unknown noise is adapted to."""
         every, look = task.every, task.look
-        first = look(DEFAULT, every[DEFAULT])
-        choice = _Choice.of(DEFAULT, every)
+        left = look(task.first, every[task.first])
+        choice = _Choice.of(task.first, every)
         if has_impulses(look.part):  # or texture of a contrast as theirs
             adapts = bool(self.steps) and task.holds_noise()
             return self._surely_better(choice, task) if adapts else choice
-        choice = replace(choice, is_known=first <= KNOWN * look.noise, is_everywhere=True)
+        choice = replace(choice, is_known=left <= KNOWN * look.noise, is_everywhere=True)
         # Of weaker noise, an adapted network leaves less in flat places alone.
         if (
             not choice.is_known
@@ -187,7 +192,7 @@ class Auto:
             adapted, made = _adapted(every[GAUSSIAN], task)
             choice = replace(choice, steps=made.steps)
             name = f"{GAUSSIAN}, {'adapted' if made.kept_step else 'as is'}"
-            if look(name, adapted) < LEFT_BY_ADAPTED * first and made.kept_step:
+            if look(name, adapted) < LEFT_BY_ADAPTED * left and made.kept_step:
                 used: dict[str, Predictor] = {**choice.used, name: adapted}
                 choice = replace(choice, used=used, kept_step=made.kept_step)
         if noise_kind.is_correlated(task.noisy):
@@ -201,21 +206,21 @@ class Auto:
             choice = self._surely_better(choice, task) if stacks and self.steps else choice
             view = look.even(choice.network, level, neighbors, task.generator)
             return replace(choice, view=view)
-        if stacks and choice.is_known and look(GAUSSIAN, every[GAUSSIAN]) <= MORE_LEFT * first:
+        if stacks and choice.is_known and look(GAUSSIAN, every[GAUSSIAN]) <= MORE_LEFT * left:
             used = {GAUSSIAN: every[GAUSSIAN]}
             choice = replace(choice, base=GAUSSIAN, network=every[GAUSSIAN], used=used)
         return choice
 
     def _surely_better(self, choice: _Choice, task: _Task) -> _Choice:
         """The first network adapted, where the estimated error is surely lower then."""
-        adapted, made = _adapted(task.every[DEFAULT], task)
+        adapted, made = _adapted(task.every[task.first], task)
         choice = replace(choice, steps=choice.steps + made.steps)
         if not made.kept_step:
             return choice
-        name = f"{DEFAULT}, adapted"
+        name = f"{task.first}, adapted"
         task.look(name, adapted)
         used: dict[str, Predictor] = {name: adapted, **choice.used}
-        del used[DEFAULT]
+        del used[task.first]
         return replace(choice, base=name, network=adapted, used=used, kept_step=made.kept_step)
 
     def _tuned(self, choice: _Choice, task: _Task) -> _Choice:
@@ -327,12 +332,14 @@ class _Choice:
 
 @dataclass(frozen=True)
 class _Task:
-    """What is to be denoised: `noisy` (N, C, Y, X), on the scale of the first of `every` network.
+    """What is to be denoised: `noisy` (N, C, Y, X), on the scale of the method's own network.
 
-    A part of it is looked at, what is done is shown to the observer.
+    By the `first` of `every` network, unless another one knows the noise better. A part of it is
+    looked at, what is done is shown to the observer.
     """
 
     noisy: Tensor
+    first: str
     every: Mapping[str, Member]
     look: Look
     generator: torch.Generator
@@ -343,12 +350,12 @@ class _Task:
 
         Which the part has been shown to.
         """
-        return self.look.holds_noise(DEFAULT, self.every[DEFAULT], like(self.generator))
+        return self.look.holds_noise(self.first, self.every[self.first], like(self.generator))
 
     def is_texture(self, level: NoiseLevel) -> bool:
         """Whether texture passed for noise of this `level`, by what the first network does."""
         draws = like(self.generator)
-        return self.look.is_texture(DEFAULT, self.every[DEFAULT], level, draws)
+        return self.look.is_texture(self.first, self.every[self.first], level, draws)
 
 
 def _same(pictures: Tensor) -> Tensor:

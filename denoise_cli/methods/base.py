@@ -57,6 +57,12 @@ class Member:
     normalize: Callable[[Tensor], Tensor]
     restore: Callable[[Tensor], Tensor]
 
+    @property
+    def multiple_of(self) -> int:
+        """What the sides of pictures must be a multiple of."""
+        multiple: int = self.network.multiple_of
+        return multiple
+
     def __call__(self, pictures: Tensor) -> Tensor:
         return self.restore(self.network(self.normalize(pictures)).float())
 

@@ -1,17 +1,18 @@
-"""What no network knows goes before anything else: a mosaic, impulses, bands, coarse noise."""
+"""What no network knows goes before anything else: dead lines, impulses, bands, coarse noise."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .. import bayer, coarse, hot_spots, stripes
+from .. import bayer, coarse, dead_lines, grain, hot_spots, noise_kind, stripes
 from ..impulses import Impulses
 from ..transforms import is_gray, of_any_size
-from .base import Predictor, random_crop
+from .base import SMALLEST_SIDE, Member, Predictor, random_crop
 from .estimates import has_impulses
 from .look import looked_at
 
@@ -19,6 +20,7 @@ Way = Callable[[Predictor], Predictor]
 
 # Sides of the parts by which bands and coarse noise are told, and all else where there are some.
 LOOKED_FOR, LEARNED_FROM = 512, 1024
+FURTHER = 2  # parts of a large picture that must have grain as well
 ROUNDS = 4  # in which bands are taken away, along rows or columns
 # Impulses the first network knows where they are up to some share of the samples, in each color for
 # itself, in a picture that is clean otherwise: it changes half of the other samples by next to
@@ -28,18 +30,37 @@ ROUNDS = 4  # in which bands are taken away, along rows or columns
 KNOWN_SHARE, IN_ALL_COLORS, CLEAN, PLAIN, LEAST_REMOVED = 0.06, 0.5, 0.6 / 255, 2 / 255, 0.97
 
 
-def cleared(
-    network: nn.Module, noisy: Tensor, generator: torch.Generator
-) -> tuple[Tensor, dict[str, Way]]:
-    """`noisy` (N, C, Y, X), or a part of it, without what `network` does not know.
+@dataclass(frozen=True)
+class Cleared:
+    """A picture without what no network knows.
 
-    And what was done to that end, by what it is called, the first first: what a predictor of such
-    pictures becomes for the picture as it was. The noise of that part is what methods learn from.
+    Attributes
+    ----------
+    noisy : Tensor (N, C, Y, X)
+        It, or a part of it, whose noise is what methods learn from.
+    ways : dict of callable
+        What was done to that end, by what it is called, the first first: what a predictor of such
+        pictures becomes for the picture as it was.
+    has_grain : bool
+        Whether its noise is grain, which a network of its own knows better than the first.
     """
+
+    noisy: Tensor
+    ways: dict[str, Way]
+    has_grain: bool
+
+
+def cleared(
+    network: Member, for_grain: Member, noisy: Tensor, generator: torch.Generator
+) -> Cleared:
+    """`noisy` (N, C, Y, X) without what neither `network` nor the one `for_grain` knows."""
     ways: dict[str, Way] = {}
     if bayer.is_mosaic(part_of(noisy, LOOKED_FOR, like(generator))):
         noisy = noisy - bayer.colors(noisy)
         ways["colors of a mosaic set aside"] = _beside_colors
+    if dead_lines.are_in(noisy):
+        noisy = dead_lines.filled(noisy)
+        ways["dead lines filled in"] = _after(dead_lines.filled)
     if (impulses := _unknown_impulses(network, noisy, generator)) is not None:
         noisy = impulses.filled(noisy)
         ways["impulses filled in"] = _after(impulses.filled)
@@ -56,6 +77,10 @@ def cleared(
         part, denoised = _looked_for(network, noisy, draws)
     if axes:
         ways["bands taken away"] = _after(partial(stripes.without, network, axes))
+    has_grain = _has_grain(for_grain, network, noisy, part, denoised, draws)
+    if has_grain:
+        network = for_grain
+        part, denoised = _looked_for(network, part, draws)
     times = coarse.halvings(network, part, denoised)
     # Impulses make fine noise and coarse of the same kind: the network knows them better.
     if times and not has_impulses(part):
@@ -63,7 +88,31 @@ def cleared(
         with torch.no_grad():
             noisy = finer(part_of(noisy, LEARNED_FROM, draws))
         ways[f"coarse noise taken away at 1/{2**times} of the size"] = _after(finer)
-    return noisy, ways
+    return Cleared(noisy, ways, has_grain)
+
+
+def _has_grain(
+    for_grain: Member,
+    network: Member,
+    noisy: Tensor,
+    part: Tensor,
+    denoised: Tensor,
+    generator: torch.Generator,
+) -> bool:
+    """Whether all parts of `noisy` have grain that the network `for_grain` knows.
+
+    `part` is one of them, and `denoised` what the other `network` makes of it.
+    """
+    if min(part.shape[-2:]) < SMALLEST_SIDE or has_impulses(part):
+        return False
+    if not noise_kind.is_correlated(part):
+        return False
+    if not grain.is_known_to(for_grain, part, denoised):
+        return False
+    if noisy[:, 0].numel() <= 2 * LOOKED_FOR**2:
+        return True
+    others = (_looked_for(network, noisy, generator) for _ in range(FURTHER))
+    return all(grain.is_known_to(for_grain, *other) for other in others)
 
 
 def _after(change: Predictor) -> Way:
@@ -95,7 +144,7 @@ def like(generator: torch.Generator) -> torch.Generator:
 
 @torch.no_grad()
 def _looked_for(
-    network: nn.Module, noisy: Tensor, generator: torch.Generator
+    network: Member, noisy: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """The part of `noisy` by which bands and coarse noise are told, and what `network` makes of it.
 
@@ -106,7 +155,7 @@ def _looked_for(
 
 
 def _unknown_impulses(
-    network: nn.Module, noisy: Tensor, generator: torch.Generator
+    network: Member, noisy: Tensor, generator: torch.Generator
 ) -> Impulses | None:
     """The impulses of `noisy`, unless the network knows them better than their neighbors do."""
     impulses, size = Impulses.of(noisy), looked_at(noisy)
