@@ -62,10 +62,10 @@ def test_impulses_are_left_to_the_network_that_knows_them() -> None:
 
 @pytest.mark.slow
 def test_a_large_picture_is_judged_and_learned_from_by_a_part_of_it() -> None:
-    clean, noisy = (np.tile(each, (6, 4, 1))[:1090, :1000] for each in enlarged(203, 301))
+    clean, noisy = (np.tile(each, (5, 4, 1))[:1090, :1000] for each in enlarged())
     result = Denoiser("auto", options={"budget": "fast"}).run(noisy)
-    assert SAID in result.reason
-    assert psnr(clean, result.samples) > psnr(clean, noisy) + 2
+    assert SAID in result.reason or GRAIN in result.reason
+    assert psnr(clean, result.samples) > psnr(clean, noisy) + 3
 
 
 def test_one_frame_of_a_stack_and_a_gray_picture_will_do() -> None:
