@@ -34,10 +34,14 @@ def _dead(pictures: Tensor) -> Tensor:
     rows, columns = planes.shape[-2:]
     if min(rows, columns) <= 2 * EDGE:
         return torch.zeros(len(planes), rows, dtype=torch.bool, device=planes.device)
-    middle = planes.float().median(dim=-1, keepdim=True).values
-    same = ((planes == middle).float().mean(dim=-1) > SAME).all(dim=1)
     alike = (planes[..., 1:] == planes[..., :-1]).float().mean(dim=-1).amax(dim=1)
-    drawn = same | (alike > MOST_ALIKE)
+    drawn = alike > MOST_ALIKE
+    if not drawn.any():
+        return drawn
+    lines = planes.transpose(1, 2)[drawn]
+    middle = lines.median(dim=-1, keepdim=True).values
+    same = torch.zeros_like(drawn)
+    same[drawn] = ((lines == middle).float().mean(dim=-1) > SAME).all(dim=1)
     # Of more than so many lines together each belongs to an area.
     wide = F.avg_pool1d(drawn[:, None].float(), WIDEST + 1, stride=1) == 1
     wide = F.max_pool1d(F.pad(wide.float(), (WIDEST, WIDEST)), WIDEST + 1, stride=1)[:, 0] > 0

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .flat import FlatPlaces, energy, usable
-from .transforms import is_gray, of_any_size
+from .transforms import beside_and_below, is_gray, of_any_size
 from .validation import WINDOW, noise_left
 
 # Chosen on 400 parts of training photos under grain and many other kinds of noise, and on textured
@@ -54,10 +54,7 @@ class Removed:
         common = flat.mean(dim=1)
         variance = max(float(flat.square().mean()), 1e-12)
         shared = max(float(common.square().mean()), 1e-12)
-        beside, below = (
-            float((common[..., 1:] * common[..., :-1]).mean()),
-            float((common[..., 1:, :] * common[..., :-1, :]).mean()),
-        )
+        beside, below = map(float, beside_and_below(common))
         held = energy(places.removed)[usable(energy(places.samples))]
         return cls(
             level=variance**0.5,

@@ -19,7 +19,7 @@ from .noise_level import (
     patches_of,
 )
 from .stripes import has_stripes
-from .transforms import block_energies, is_gray, opponent
+from .transforms import beside_and_below, block_energies, is_gray, opponent
 from .windows import square_mean, square_variance
 
 # Limits of `is_correlated` and `is_uniform`: between what photos under white noise of sigma 10
@@ -183,5 +183,5 @@ def _correlation(patches: Tensor) -> float:
     count = max(1, round(FLATTEST * len(energy)))
     flat = centered[energy.argsort()[:count]].reshape(-1, side, side)
     energy = flat.square().mean().clamp(min=DARKEST**2)
-    across, down = (flat[..., 1:] * flat[..., :-1]).mean(), (flat[:, 1:] * flat[:, :-1]).mean()
+    across, down = beside_and_below(flat)
     return float(across / energy + down / energy) / 2

@@ -33,6 +33,12 @@ def opponent(channels: int) -> Tensor:
     return matrix / matrix.norm(dim=1, keepdim=True)
 
 
+def beside_and_below(windows: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean products of neighbors in `windows` (..., Y, X), along the rows and the columns."""
+    beside = (windows[..., 1:] * windows[..., :-1]).mean()
+    return beside, (windows[..., 1:, :] * windows[..., :-1, :]).mean()
+
+
 def is_gray(pictures: Tensor) -> bool:
     """Whether all channels of `pictures` (N, C, Y, X) are the same."""
     return all(torch.equal(pictures[:, 0], other) for other in pictures.unbind(1)[1:])

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+from test_stripes import quick
 
 from denoise_cli import Denoiser, noise
 from denoise_cli.metrics import psnr
 
 NAME = "ttt-mim-grain"
-QUICK = {"budget": "fast"}
 
 
 def under(spec: str, clean: np.ndarray) -> np.ndarray:
@@ -30,7 +30,7 @@ def photo(name: str = "astronaut", size: int = 256) -> np.ndarray:
 def test_grain_is_taken_away_by_the_network_that_knows_it(spec: str) -> None:
     clean = photo()
     noisy = under(spec, clean)
-    result = Denoiser("auto", options=QUICK).run(noisy)
+    result = quick().run(noisy)
     assert NAME in result.reason
     assert psnr(clean, result.samples) > psnr(clean, Denoiser("none")(noisy)) + 0.5
 
@@ -40,14 +40,14 @@ def test_a_picture_with_grain_gains_by_the_tuning_as_well() -> None:
     noisy = under("correlated:15,1.3,0.95", clean)
     result = Denoiser("auto", options={"steps": 40}).run(noisy)
     assert f"{NAME}, tuned" in {candidate.name for candidate in result.candidates}
-    assert psnr(clean, result.samples) > psnr(clean, Denoiser("auto", options=QUICK)(noisy))
+    assert psnr(clean, result.samples) > psnr(clean, quick()(noisy))
 
 
 @pytest.mark.parametrize(
     "spec", ["gaussian:25", "poisson:20", "camera:0.005", "correlated:20,1", "gaussian:15+jpeg:85"]
 )
 def test_other_noise_is_no_grain(spec: str) -> None:
-    reason = Denoiser("auto", options=QUICK).run(under(spec, photo())).reason
+    reason = quick().run(under(spec, photo())).reason
     assert NAME not in reason
 
 
@@ -55,13 +55,13 @@ def test_other_noise_is_no_grain(spec: str) -> None:
 @pytest.mark.parametrize("sigma", [0, 3])
 def test_texture_is_no_grain(name: str, sigma: int) -> None:
     noisy = under(f"gaussian:{sigma}", photo(name))
-    assert NAME not in Denoiser("auto", options=QUICK).run(noisy).reason
+    assert NAME not in quick().run(noisy).reason
 
 
 def test_all_of_a_large_picture_must_have_grain() -> None:
     """Texture that is like grain covers a part of it."""
     large = np.tile(photo(), (2, 5, 1))
     noisy = under("correlated:15,1.3,0.95", large)
-    assert NAME in Denoiser("auto", options=QUICK).run(noisy).reason
+    assert NAME in quick().run(noisy).reason
     noisy[:, 400:] = large[:, 400:]
-    assert NAME not in Denoiser("auto", options=QUICK).run(noisy).reason
+    assert NAME not in quick().run(noisy).reason

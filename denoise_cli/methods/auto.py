@@ -150,6 +150,7 @@ class Auto:
         observer: Observer,
     ) -> Adaptation:
         """What is made for `noisy`, in which there is nothing to fill in, by `first` and others."""
+        # A network of this method's own can be saved as it is.
         predict: Predictor = every[first].network if first == DEFAULT else every[first]
         observer.step(0, predict, None)
         if self.budget == "fast":

@@ -103,9 +103,9 @@ def _has_grain(
 
     `part` is one of them, and `denoised` what the other `network` makes of it.
     """
-    if min(part.shape[-2:]) < SMALLEST_SIDE or has_impulses(part):
+    if min(part.shape[-2:]) < SMALLEST_SIDE or not noise_kind.is_correlated(part):
         return False
-    if not noise_kind.is_correlated(part):
+    if has_impulses(part):
         return False
     if not grain.is_known_to(for_grain, part, denoised):
         return False
